@@ -1,0 +1,68 @@
+# One spelling each. Every target does its own set-up.
+VENV := .venv
+PY := $(VENV)/bin/python
+BIN := $(VENV)/bin
+PYTHON ?= python3
+TORCH_VERSION := 2.13.0
+TRITON_VERSION := 3.7.1
+TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
+
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export DVC_NO_ANALYTICS := 1
+export MLFLOW_DISABLE_TELEMETRY := true
+export PREFECT_SERVER_ANALYTICS_ENABLED := false
+export DO_NOT_TRACK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup repro test check serve ui bench profile test-slow test-gpu test-peers
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+setup: $(VENV)/.ready  ## make .venv: CPU torch (or TORCH=cuda), everything else by hash
+
+$(VENV)/.ready: requirements.lock pyproject.toml .ci/setup
+	PYTHON=$(PYTHON) TORCH=$(TORCH) TORCH_VERSION=$(TORCH_VERSION) TRITON_VERSION=$(TRITON_VERSION) \
+	  TORCH_CPU_INDEX=$(TORCH_CPU_INDEX) bash .ci/setup $(VENV)
+	@touch $@
+
+repro: setup  ## run the pipeline: what changed, and nothing else
+	$(BIN)/dvc repro
+	@$(BIN)/rawgpt summary
+
+test: setup  ## the default suite: no GPU, no network beyond the package registry
+	$(PY) -m pytest
+
+check: setup  ## format, lint, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+serve: setup  ## HTTP API over a model: make serve MODEL=finetune
+	$(BIN)/rawgpt serve --model $(or $(MODEL),finetune)
+
+ui: setup  ## MLflow's pages over mlflow/
+	$(BIN)/mlflow ui --backend-store-uri sqlite:///$(CURDIR)/mlflow/mlflow.db --host 127.0.0.1 --port 5000
+
+bench: setup  ## every benchmark, into benchmarks/results
+	@for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(PY) -m $$(echo $${file%.py} | tr / .) || exit 1; done
+
+profile:  ## switch params.yaml: make profile NAME=gpu-124m
+	@test -n "$(NAME)" && test -f conf/$(NAME).yaml || \
+	  { echo "profile: no conf/$(NAME).yaml; choose NAME= one of: $(basename $(notdir $(wildcard conf/*.yaml)))"; exit 1; }
+	cp conf/$(NAME).yaml params.yaml
+
+test-slow: setup  ## minutes long: the whole pipeline, kills, servers
+	$(PY) -m pytest -m slow --override-ini addopts=
+
+test-gpu: setup  ## needs a CUDA device
+	$(PY) -m pytest -m gpu --override-ini addopts=
+
+test-peers: setup $(VENV)-peers/.ready  ## needs .venv-peers
+	$(VENV)-peers/bin/python -m pytest -m peers --override-ini addopts=
+
+$(VENV)-peers/.ready: requirements-peers.txt
+	$(PYTHON) -m venv $(VENV)-peers
+	PEERS=1 PYTHON=$(PYTHON) TORCH_VERSION=$(TORCH_VERSION) TORCH_CPU_INDEX=$(TORCH_CPU_INDEX) \
+	  bash .ci/setup $(VENV)-peers requirements-peers.txt
+	@touch $@

@@ -1,0 +1,1 @@
+"""The machine: a GPT from raw tensors. Knows no dvc, no prefect, no mlflow."""

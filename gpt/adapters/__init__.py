@@ -1,0 +1,1 @@
+"""LoRA: injected into a model from outside, saved alone, merged."""

@@ -1,0 +1,1 @@
+"""Weights on disk: safetensors, hash manifest, atomic save, resume."""

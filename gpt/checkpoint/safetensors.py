@@ -1,0 +1,83 @@
+"""The safetensors file format, read and written: 8-byte little-endian header length, JSON, raw data.
+
+Source: the format's public specification (header capped at 100 MB, offsets contiguous, row-major,
+little-endian). It carries no checksum: manifest.py adds one.
+"""
+
+import json
+import os
+import struct
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+MAX_HEADER_BYTES = 100_000_000
+DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+NAMES = {dtype: name for name, dtype in DTYPES.items()}
+
+
+def write_safetensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Write tensors in name order and flush them to the disk; the same tensors give the same bytes."""
+    header: dict[str, Any] = {}
+    offset = 0
+    for name, tensor in sorted(tensors.items()):
+        size = tensor.numel() * tensor.element_size()
+        header[name] = {
+            "dtype": NAMES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [offset, offset + size],
+        }
+        offset += size
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # the data starts aligned
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for _, tensor in sorted(tensors.items()):
+            raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+            file.write(raw.numpy().data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """Read all tensors; raises ValueError that names the file when a bound or a dtype is wrong."""
+    data = bytearray(path.read_bytes())
+    if len(data) < 8:
+        raise ValueError(f"{path}: {len(data)} bytes are too few for a safetensors file")
+    (header_len,) = struct.unpack_from("<Q", data)
+    if header_len > min(MAX_HEADER_BYTES, len(data) - 8):
+        raise ValueError(f"{path}: the header claims {header_len} bytes of a {len(data)} byte file")
+    try:
+        header = json.loads(data[8 : 8 + header_len])
+    except ValueError:
+        raise ValueError(f"{path}: the safetensors header is not JSON") from None
+    header.pop("__metadata__", None)
+    body = memoryview(data)[8 + header_len :]
+    tensors, end_of_last = {}, 0
+    for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
+        begin, end = entry["data_offsets"]
+        if entry["dtype"] not in DTYPES:
+            raise ValueError(f"{path}: {name} has the unknown dtype {entry['dtype']}")
+        dtype = DTYPES[entry["dtype"]]
+        shape = torch.Size(entry["shape"])
+        if begin != end_of_last or end > len(body) or end - begin != shape.numel() * dtype.itemsize:
+            raise ValueError(f"{path}: {name} has wrong offsets {begin}..{end}")
+        end_of_last = end
+        flat = torch.frombuffer(body[begin:end], dtype=torch.uint8) if end > begin else torch.empty(0)
+        tensors[name] = flat.view(dtype).view(shape) if end > begin else flat.to(dtype).view(shape)
+    if end_of_last != len(body):
+        raise ValueError(f"{path}: {len(body) - end_of_last} bytes follow the last tensor")
+    return tensors

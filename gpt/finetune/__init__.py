@@ -1,0 +1,1 @@
+"""Supervised fine-tuning: chats and logs to prompt-masked batches."""

@@ -1,0 +1,84 @@
+"""Supervised fine-tuning with LoRA: base and logs in, adapter and merged model out."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from gpt.adapters.lora import inject_lora, lora_tensors, merge_lora
+from gpt.finetune.config import FinetuneConfig
+from gpt.finetune.sft import sft_batches
+from gpt.model.flops import training_flops_per_token
+from gpt.model.transformer import Transformer
+from gpt.tokenizer.tokenizer import Tokenizer
+from gpt.train.loop import DTYPES, TrainResult, train
+from gpt.train.metrics import MetricSink
+from gpt.train.objective import next_token
+from gpt.train.validate import fixed_validation
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneResult:
+    """A fine-tuned model and what it took."""
+
+    model: Transformer
+    """Merged: the adapters are folded into its weights."""
+    adapter: dict[str, Tensor]
+    train: TrainResult
+    base_loss: float
+    """Nats per learned token of the held-out logs before."""
+    trainable: int
+    """Parameters updated."""
+    total: int
+    """Parameters of the base."""
+    counts: dict[str, int]
+    """Of the training logs: records, sequences, cut, learned_tokens."""
+
+
+def finetune_lora(
+    model: Transformer,
+    tokenizer: Tokenizer,
+    logs: Path,
+    config: FinetuneConfig,
+    *,
+    sink: MetricSink,
+    device: torch.device,
+    resume_dir: Path,
+) -> FinetuneResult:
+    """Adapt `model` in place to logs/train.jsonl, validated on logs/val.jsonl."""
+    seq_len, size, seed = config.train.seq_len, config.train.micro_batch_size, config.train.seed
+    batches, counts = sft_batches(logs / "train.jsonl", tokenizer, config.data, seq_len=seq_len, seed=seed)
+    val, _ = sft_batches(logs / "val.jsonl", tokenizer, config.data, seq_len=seq_len, seed=0)
+    validate = fixed_validation(val, config.train.eval_batches, size, device, DTYPES[config.train.dtype])
+    base_loss = validate(model)
+    total = sum(p.numel() for p in model.parameters())
+    inject_lora(model, config.lora, seed)
+    model.to(device)
+    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    print(
+        f"finetune: {trainable:,} of {total:,} parameters are updated ({trainable / total:.2%})", flush=True
+    )
+    result = train(
+        model,
+        batches,
+        next_token,
+        config.train,
+        name="finetune",
+        validate=validate,
+        sink=sink,
+        device=device,
+        resume_dir=resume_dir,
+        flops_per_token=training_flops_per_token(model.config, seq_len),
+    )
+    adapter = {name: tensor.clone() for name, tensor in lora_tensors(model).items()}
+    merge_lora(model)
+    return FinetuneResult(
+        model=model,
+        adapter=adapter,
+        train=result,
+        base_loss=base_loss,
+        trainable=trainable,
+        total=total,
+        counts=counts,
+    )

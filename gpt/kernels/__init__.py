@@ -1,0 +1,1 @@
+"""Attention backends and packed 4-bit weights: the places where speed is decided."""

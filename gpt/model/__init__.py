@@ -1,0 +1,1 @@
+"""One transformer by configuration: GPT-2 mode, modern mode, mixture of experts."""

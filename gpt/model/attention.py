@@ -1,0 +1,51 @@
+"""Causal self-attention with grouped keys and values, optional QK-norm and rotary positions."""
+
+from torch import Tensor, nn
+
+from gpt.kernels.attention_backends import attention
+from gpt.model.config import ModelConfig
+from gpt.model.kv_cache import KVCache
+from gpt.model.rope import apply_rope
+
+
+class Attention(nn.Module):
+    """Attention of one block.
+
+    n_kv_heads = n_heads      n_kv_heads = 2            n_kv_heads = 1
+    q q q q  (MHA)            q q q q  (GQA)            q q q q  (MQA)
+    | | | |                   \\ / \\ /                    \\ \\ / /
+    k k k k                    k   k                       k
+    """
+
+    def __init__(self, config: ModelConfig, layer: int) -> None:
+        super().__init__()
+        self.config = config
+        self.layer = layer
+        kv_dim = config.n_kv_heads * config.head_dim
+        self.q_proj = nn.Linear(config.dim, config.dim, bias=config.bias)
+        self.k_proj = nn.Linear(config.dim, kv_dim, bias=config.bias)
+        self.v_proj = nn.Linear(config.dim, kv_dim, bias=config.bias)
+        self.o_proj = nn.Linear(config.dim, config.dim, bias=config.bias)
+        if config.qk_norm:
+            self.q_norm = nn.RMSNorm(config.head_dim, eps=config.norm_eps)
+            self.k_norm = nn.RMSNorm(config.head_dim, eps=config.norm_eps)
+
+    def forward(self, x: Tensor, rope: tuple[Tensor, Tensor] | None, cache: KVCache | None = None) -> Tensor:
+        """Attend over x (B, T, C) and the cached positions; returns (B, T, C)."""
+        q, k, v = self.project(x, rope)
+        if cache is not None:
+            k, v = cache.update(self.layer, k, v)  # (B, S, G, D)
+        out = attention(q, k, v, backend=self.config.attention_backend)  # (B, T, H, D)
+        return self.o_proj(out.flatten(2))  # (B, T, C)
+
+    def project(self, x: Tensor, rope: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Return q (B, T, H, D), k and v (B, T, G, D), normalized and rotated."""
+        d = self.config.head_dim
+        q = self.q_proj(x).unflatten(-1, (-1, d))  # (B, T, H, D)
+        k = self.k_proj(x).unflatten(-1, (-1, d))  # (B, T, G, D)
+        v = self.v_proj(x).unflatten(-1, (-1, d))  # (B, T, G, D)
+        if self.config.qk_norm:
+            q, k = self.q_norm(q), self.k_norm(k)
+        if rope is not None:
+            q, k = apply_rope(q, *rope), apply_rope(k, *rope)
+        return q, k, v

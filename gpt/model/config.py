@@ -1,0 +1,74 @@
+"""The dials of the transformer. Standard library only, so that a DVC dep on them stays cheap."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelConfig:
+    """Architecture of one transformer."""
+
+    vocab_size: int
+    """V: number of token ids, special tokens included."""
+    max_seq_len: int
+    """Longest sequence in tokens."""
+    dim: int
+    """C: width of the residual stream."""
+    n_layers: int
+    """L: number of blocks."""
+    n_heads: int
+    """H: query heads."""
+    n_kv_heads: int
+    """G: key and value heads; n_heads is MHA, 1 is MQA, between them GQA."""
+    ffn_dim: int
+    """F: hidden width of the feed-forward (of one expert, for a mixture)."""
+    norm: Literal["rmsnorm", "layernorm"] = "rmsnorm"
+    norm_eps: float = 1.0e-5
+    activation: Literal["swiglu", "gelu", "relu2"] = "swiglu"
+    """gelu is the tanh approximation of GPT-2; relu2 is squared ReLU."""
+    position: Literal["rope", "learned"] = "rope"
+    rope_theta: float = 10000.0
+    bias: bool = False
+    """Biases on every linear layer and LayerNorm, as in GPT-2."""
+    qk_norm: bool = False
+    """RMSNorm on each query and key head before the rotation."""
+    tie_embeddings: bool = True
+    """Share the embedding with the output projection."""
+    dropout: float = 0.0
+    logit_softcap: float = 0.0
+    """c in c * tanh(logits / c); 0 turns it off."""
+    n_experts: int = 0
+    """E: experts of each feed-forward; 0 is dense."""
+    n_experts_per_token: int = 2
+    """K: experts that each token visits."""
+    attention_backend: Literal["sdpa", "reference"] = "sdpa"
+
+    def __post_init__(self) -> None:
+        for name in (
+            "vocab_size",
+            "max_seq_len",
+            "dim",
+            "n_layers",
+            "n_heads",
+            "n_kv_heads",
+            "ffn_dim",
+        ):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: at least 1 is needed, got {getattr(self, name)}")
+        if self.dim % self.n_heads:
+            raise ValueError(f"n_heads: {self.n_heads} does not divide dim {self.dim}")
+        if self.n_heads % self.n_kv_heads:
+            raise ValueError(f"n_kv_heads: {self.n_kv_heads} does not divide n_heads {self.n_heads}")
+        if self.position == "rope" and self.head_dim % 2:
+            raise ValueError(f"n_heads: rope needs an even head dim, dim / n_heads is {self.head_dim}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout: 0 <= dropout < 1 is needed, got {self.dropout}")
+        if self.n_experts and not 1 <= self.n_experts_per_token <= self.n_experts:
+            raise ValueError(
+                f"n_experts_per_token: 1..{self.n_experts} is needed, got {self.n_experts_per_token}"
+            )
+
+    @property
+    def head_dim(self) -> int:
+        """D: width of one head."""
+        return self.dim // self.n_heads

@@ -1,0 +1,37 @@
+"""Keys and values of the positions already seen. Made and owned by gpt/generate."""
+
+import torch
+from torch import Tensor
+
+from gpt.model.config import ModelConfig
+
+
+class KVCache:
+    """Preallocated keys and values, (L, B, max_seq_len, G, D) each."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        batch_size: int,
+        *,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        shape = (
+            config.n_layers,
+            batch_size,
+            config.max_seq_len,
+            config.n_kv_heads,
+            config.head_dim,
+        )
+        self.keys = torch.zeros(shape, device=device, dtype=dtype)
+        self.values = torch.zeros(shape, device=device, dtype=dtype)
+        self.length = 0
+        """Positions filled; the transformer advances it once a forward pass."""
+
+    def update(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Store k and v (B, T, G, D) behind the filled positions; return all, (B, S, G, D)."""
+        end = self.length + k.shape[1]
+        self.keys[layer, :, self.length : end] = k
+        self.values[layer, :, self.length : end] = v
+        return self.keys[layer, :, :end].to(k.dtype), self.values[layer, :, :end].to(v.dtype)

@@ -1,0 +1,22 @@
+"""Next-token cross-entropy, and the router losses beside it."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+IGNORE = -100
+"""A target that does not count: prompt tokens, padding."""
+
+
+def token_losses(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return nats per position (B, T) of logits (B, T, V); 0 where the target is IGNORE."""
+    flat = F.cross_entropy(
+        logits.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORE, reduction="none"
+    )
+    return flat.view_as(targets)
+
+
+def mean_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return the mean nats per counted token; raises ValueError when none counts."""
+    if not (targets != IGNORE).any():
+        raise ValueError("every target of the batch is masked: nothing to learn from it")
+    return F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORE)

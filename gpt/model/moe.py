@@ -1,0 +1,74 @@
+"""Mixture of experts, dropless: every token visits its K best experts, whatever their load.
+
+Routing weights are the softmax over the K chosen logits (Mixtral; equal to softmax over all, then
+renormalized). Load-balancing loss: Fedus et al. 2021 eq. 4, with f counting the K assignments, so a
+balanced router scores K. Router z-loss: Zoph et al. 2022 eq. 5.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from gpt.model.config import ModelConfig
+from gpt.model.feed_forward import activate
+
+
+class MixtureOfExperts(nn.Module):
+    """E feed-forwards and the router that picks K of them for each token."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        if config.bias:
+            raise ValueError("bias: a mixture of experts has none here; set bias: false")
+        self.config = config
+        e, c, f = config.n_experts, config.dim, config.ffn_dim
+        self.router = nn.Linear(c, e, bias=False)
+        if config.activation == "swiglu":
+            self.experts_gate = nn.Parameter(torch.empty(e, f, c))  # (E, F, C)
+        self.experts_up = nn.Parameter(torch.empty(e, f, c))  # (E, F, C)
+        self.experts_down = nn.Parameter(torch.empty(e, c, f))  # (E, C, F)
+        self.balance_loss = torch.zeros(())
+        self.z_loss = torch.zeros(())
+        self.expert_load: Tensor | None = None
+        """Share of the assignments that each expert got in the last pass, (E,)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map x (B, T, C) to (B, T, C); leaves balance_loss, z_loss and expert_load behind."""
+        n_experts, n_chosen = self.config.n_experts, self.config.n_experts_per_token
+        tokens = x.flatten(0, -2)  # (N, C)
+        with torch.autocast(x.device.type, enabled=False):  # routing in fp32: near ties must not flip
+            logits = self.router(tokens.float())  # (N, E)
+        top_logits, top_experts = logits.topk(n_chosen, dim=-1)  # (N, K)
+        weights = top_logits.softmax(dim=-1)  # (N, K)
+        self._measure(logits, top_experts)
+
+        order = top_experts.flatten().argsort(stable=True)  # (N*K,) assignments, expert by expert
+        counts = torch.bincount(top_experts.flatten(), minlength=n_experts).tolist()
+        token_of = order // n_chosen  # (N*K,)
+        out = torch.zeros_like(tokens, dtype=torch.float32)  # (N, C)
+        gathered = tokens[token_of]  # (N*K, C)
+        pieces = [self._expert(e, piece) for e, piece in enumerate(gathered.split(counts)) if len(piece)]
+        scaled = torch.cat(pieces).float() * weights.flatten()[order, None]  # (N*K, C)
+        return out.index_add(0, token_of, scaled).to(x.dtype).view_as(x)
+
+    def _expert(self, e: int, x: Tensor) -> Tensor:
+        """Run expert e on its tokens (n, C)."""
+        swiglu = self.config.activation == "swiglu"
+        gate = nn.functional.linear(x, self.experts_gate[e]) if swiglu else None  # (n, F)
+        up = nn.functional.linear(x, self.experts_up[e])  # (n, F)
+        return nn.functional.linear(activate(up, gate, self.config.activation), self.experts_down[e])
+
+    def _measure(self, logits: Tensor, top_experts: Tensor) -> None:
+        probability = logits.softmax(dim=-1).mean(dim=0)  # (E,)
+        load = torch.bincount(top_experts.flatten(), minlength=self.config.n_experts).float()
+        load = load / logits.shape[0]  # (E,) assignments per token; sums to K
+        self.balance_loss = self.config.n_experts * (load * probability).sum()
+        self.z_loss = logits.logsumexp(dim=-1).square().mean()
+        self.expert_load = load.detach() / self.config.n_experts_per_token
+
+
+def router_losses(model: nn.Module) -> tuple[Tensor, Tensor]:
+    """Return the mean load-balancing loss and z-loss over a model's mixtures, after a forward pass."""
+    mixtures = [module for module in model.modules() if isinstance(module, MixtureOfExperts)]
+    assert mixtures, "router_losses on a model without experts"
+    balance = torch.stack([m.balance_loss for m in mixtures]).mean()
+    return balance, torch.stack([m.z_loss for m in mixtures]).mean()

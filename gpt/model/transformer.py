@@ -1,0 +1,75 @@
+"""The transformer: token ids in, logits out. Reads top to bottom; every mode is a dial of ModelConfig.
+
+Not here: the loss (loss.py), sampling (gpt/generate), LoRA and quantization (they act from outside).
+"""
+
+import torch
+from torch import Tensor, nn
+
+from gpt.model.block import Block
+from gpt.model.config import ModelConfig
+from gpt.model.kv_cache import KVCache
+from gpt.model.norm import make_norm
+from gpt.model.rope import rope_table
+
+
+class Transformer(nn.Module):
+    """A decoder-only transformer."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embed = nn.Embedding(config.vocab_size, config.dim)
+        if config.position == "learned":
+            self.position = nn.Embedding(config.max_seq_len, config.dim)
+        self.dropout = nn.Dropout(config.dropout)
+        self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.n_layers))
+        self.final_norm = make_norm(config)
+        self.lm_head = nn.Linear(config.dim, config.vocab_size, bias=False)
+        if config.tie_embeddings:
+            self.lm_head.weight = self.embed.weight
+        cos, sin = rope_table(config.max_seq_len, config.head_dim, config.rope_theta)
+        self.register_buffer("rope_cos", cos, persistent=False)  # (max_seq_len, D/2)
+        self.register_buffer("rope_sin", sin, persistent=False)
+
+    def forward(self, token_ids: Tensor, cache: KVCache | None = None) -> Tensor:
+        """Return logits (B, T, V) of token_ids (B, T); with a cache, they follow what it holds.
+
+        Raises ValueError when the sequence is longer than max_seq_len.
+        """
+        x = self.hidden_states(token_ids, cache)  # (B, T, C)
+        return self.logits(x)  # (B, T, V)
+
+    def hidden_states(self, token_ids: Tensor, cache: KVCache | None = None) -> Tensor:
+        """Return the residual stream after the final norm, (B, T, C)."""
+        start = 0 if cache is None else cache.length
+        end = start + token_ids.shape[1]
+        if end > self.config.max_seq_len:
+            raise ValueError(f"{end} tokens do not fit max_seq_len {self.config.max_seq_len}")
+        x = self.embed_tokens(token_ids, start)  # (B, T, C)
+        rope = self.rope(start, end)
+        for block in self.blocks:
+            x = block(x, rope, cache)  # (B, T, C)
+        if cache is not None:
+            cache.length = end
+        return self.final_norm(x)
+
+    def embed_tokens(self, token_ids: Tensor, start: int = 0) -> Tensor:
+        """Return embeddings (B, T, C) of token_ids (B, T) that begin at position `start`."""
+        x = self.embed(token_ids)  # (B, T, C)
+        if self.config.position == "learned":
+            positions = torch.arange(start, start + token_ids.shape[1], device=token_ids.device)
+            x = x + self.position(positions)
+        return self.dropout(x)
+
+    def rope(self, start: int, end: int) -> tuple[Tensor, Tensor] | None:
+        """Return the rotary tables of positions start..end-1, or None with learned positions."""
+        if self.config.position == "learned":
+            return None
+        return self.rope_cos[start:end], self.rope_sin[start:end]  # type: ignore[index]
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Project the final residual stream (B, T, C) to logits (B, T, V), softcapped if asked."""
+        logits = self.lm_head(x)
+        cap = self.config.logit_softcap
+        return cap * torch.tanh(logits / cap) if cap else logits

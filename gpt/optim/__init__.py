@@ -1,0 +1,1 @@
+"""AdamW, Muon, schedules, parameter groups, clipping."""

@@ -1,0 +1,10 @@
+"""Special tokens: ids behind the ranks that ordinary text cannot produce."""
+
+END_OF_TEXT = "<|endoftext|>"
+SYSTEM = "<|system|>"
+USER = "<|user|>"
+ASSISTANT = "<|assistant|>"
+END = "<|end|>"
+
+SPECIAL_TOKENS = (END_OF_TEXT, SYSTEM, USER, ASSISTANT, END)
+ROLES = {"system": SYSTEM, "user": USER, "assistant": ASSISTANT}

@@ -1,0 +1,100 @@
+"""A tokenizer, of either kind: text to ids and back. BPE runs in tiktoken's engine."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import tiktoken
+
+from gpt.config import fingerprint
+from gpt.tokenizer.pretokenize import PATTERNS, count_words, engine
+from gpt.tokenizer.special_tokens import END_OF_TEXT, SPECIAL_TOKENS
+from gpt.tokenizer.train_bpe import train_bpe
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tokenizer:
+    """What vocab_file.py reads and writes."""
+
+    kind: Literal["bpe", "char"]
+    pattern: str
+    """Split pattern (bpe)."""
+    tokens: tuple[bytes, ...]
+    """Token bytes in id order; of a char tokenizer, the symbols."""
+    special_tokens: dict[str, int]
+
+    @property
+    def n_vocab(self) -> int:
+        """V: ordinary and special tokens."""
+        return len(self.tokens) + len(self.special_tokens)
+
+    @property
+    def end_of_text(self) -> int:
+        """Id of the token between documents."""
+        return self.special_tokens[END_OF_TEXT]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hex digits; shards and checkpoints carry them."""
+        tokens = [token.hex() for token in self.tokens]
+        return fingerprint(self.kind, self.pattern, tokens, self.special_tokens)
+
+    @cached_property
+    def _engine(self) -> tiktoken.Encoding:
+        ranks = {token: rank for rank, token in enumerate(self.tokens)}
+        return engine(ranks, self.pattern, self.special_tokens)
+
+    @cached_property
+    def _char_ids(self) -> dict[str, int]:
+        return {token.decode(): rank for rank, token in enumerate(self.tokens)}
+
+    def encode(self, text: str) -> list[int]:
+        """Return ids of ordinary text; special tokens in it are read as plain characters.
+
+        Raises ValueError for a character that a char tokenizer does not know.
+        """
+        if self.kind == "bpe":
+            return self._engine.encode_ordinary(text)
+        try:
+            return [self._char_ids[char] for char in text]
+        except KeyError as error:
+            raise ValueError(f"the char tokenizer does not know {error.args[0]!r}") from None
+
+    def decode_bytes(self, ids: Sequence[int]) -> bytes:
+        """Return the bytes of ids; a special token gives its name."""
+        names = {rank: name.encode() for name, rank in self.special_tokens.items()}
+        return b"".join(names[i] if i in names else self.tokens[i] for i in ids)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of ids; an incomplete character becomes U+FFFD."""
+        return self.decode_bytes(ids).decode("utf-8", errors="replace")
+
+
+def _with_special(tokens: Sequence[bytes]) -> dict[str, int]:
+    return {name: len(tokens) + i for i, name in enumerate(SPECIAL_TOKENS)}
+
+
+def train_tokenizer(texts: Sequence[str], vocab_size: int, pattern: str) -> Tokenizer:
+    """Train byte-level BPE to `vocab_size` ids, special tokens included.
+
+    Raises ValueError when the texts hold fewer pairs than merges are asked for.
+    """
+    words = count_words(texts, PATTERNS[pattern])
+    n_merges = vocab_size - 256 - len(SPECIAL_TOKENS)
+    ranks = train_bpe(words, n_merges)
+    if len(ranks) < 256 + n_merges:
+        raise ValueError(
+            f"vocab_size: the corpus yields only {len(ranks) + len(SPECIAL_TOKENS)} tokens, "
+            f"{vocab_size} are asked for; lower tokenize.vocab_size or add text"
+        )
+    tokens = tuple(sorted(ranks, key=ranks.__getitem__))
+    return Tokenizer(
+        kind="bpe", pattern=PATTERNS[pattern], tokens=tokens, special_tokens=_with_special(tokens)
+    )
+
+
+def char_tokenizer(texts: Sequence[str]) -> Tokenizer:
+    """Make the char tokenizer of the symbols that occur, in code point order."""
+    symbols = tuple(char.encode() for char in sorted(set().union(*map(set, texts))))
+    return Tokenizer(kind="char", pattern="", tokens=symbols, special_tokens=_with_special(symbols))

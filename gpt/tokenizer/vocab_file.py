@@ -1,0 +1,56 @@
+"""The tokenizer folder: tokenizer.json for machines, merges.txt for people."""
+
+import base64
+import json
+from pathlib import Path
+
+from gpt.tokenizer.tokenizer import Tokenizer
+
+FORMAT = "rawgpt-tokenizer-1"
+
+
+def save_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:
+    """Write both files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    content = {
+        "format": FORMAT,
+        "kind": tokenizer.kind,
+        "n_vocab": tokenizer.n_vocab,
+        "special_tokens": tokenizer.special_tokens,
+    }
+    if tokenizer.kind == "bpe":
+        content["pattern"] = tokenizer.pattern
+        content["ranks"] = [base64.b64encode(token).decode() for token in tokenizer.tokens]
+    else:
+        content["symbols"] = [token.decode() for token in tokenizer.tokens]
+    text = json.dumps(content, ensure_ascii=False, indent=0)
+    (folder / "tokenizer.json").write_text(text + "\n", encoding="utf-8")
+    lines = [f"{i}\t{token!r}" for i, token in enumerate(tokenizer.tokens)]
+    lines += [f"{i}\t{name}" for name, i in tokenizer.special_tokens.items()]
+    (folder / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def load_tokenizer(folder: Path) -> Tokenizer:
+    """Read tokenizer.json; raises ValueError that names the file when it is not ours or damaged."""
+    path = folder / "tokenizer.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content.get("format") != FORMAT:
+            raise ValueError(f"{path}: format {content.get('format')!r}, {FORMAT!r} is expected")
+        if content["kind"] == "bpe":
+            tokens = tuple(base64.b64decode(token, validate=True) for token in content["ranks"])
+        else:
+            tokens = tuple(symbol.encode() for symbol in content["symbols"])
+        tokenizer = Tokenizer(
+            kind=content["kind"],
+            pattern=content.get("pattern", ""),
+            tokens=tokens,
+            special_tokens=content["special_tokens"],
+        )
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such tokenizer; run `dvc repro tokenize` first") from None
+    except (KeyError, TypeError, AttributeError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path}: damaged ({error!r}); run `dvc repro -f tokenize`") from None
+    if tokenizer.n_vocab != content["n_vocab"]:
+        raise ValueError(f"{path}: damaged (token count); run `dvc repro -f tokenize`")
+    return tokenizer

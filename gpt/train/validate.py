@@ -1,0 +1,33 @@
+"""Validation loss over a fixed set of batches, the same at every call."""
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from gpt.dataset.loader import Batches
+from gpt.model.loss import IGNORE, token_losses
+
+Validate = Callable[[nn.Module], float]
+
+
+def fixed_validation(
+    batches: Batches, n_batches: int, batch_size: int, device: torch.device, dtype: torch.dtype
+) -> Validate:
+    """Return a function model -> mean nats per counted token over the first n_batches."""
+
+    @torch.no_grad()
+    def validate(model: nn.Module) -> float:
+        was_training = model.training
+        model.eval()
+        total, count = 0.0, 0
+        for i in range(n_batches):
+            token_ids, targets = (t.to(device) for t in batches.batch(i * batch_size, batch_size))
+            with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
+                logits = model(token_ids)
+            total += float(token_losses(logits, targets).sum(dtype=torch.float64))
+            count += int((targets != IGNORE).sum())
+        model.train(was_training)
+        return total / count
+
+    return validate

@@ -1,0 +1,100 @@
+"""gpt/finetune: log records become prompt-masked sequences; LoRA lowers their loss."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from gpt.finetune.config import FinetuneConfig, SftConfig
+from gpt.finetune.lora_sft import finetune_lora
+from gpt.finetune.sft import encode_record, read_records, sft_batches
+from gpt.model.config import ModelConfig
+from gpt.model.init_weights import init_weights
+from gpt.model.transformer import Transformer
+from gpt.tokenizer.tokenizer import Tokenizer
+from tests.train.test_loop import CONFIG, Sink
+
+CHAT = {
+    "id": "1",
+    "kind": "chat",
+    "messages": [{"role": "user", "content": "UPI fail"}, {"role": "assistant", "content": "refund aayega"}],
+}
+LOG = {"id": "2", "kind": "payment_log", "text": "UPI payment fail"}
+
+
+def write(path: Path, *records: object) -> Path:
+    path.write_text("".join(json.dumps(r) + "\n" for r in records))
+    return path
+
+
+def test_records_by_hand(tokenizer: Tokenizer) -> None:
+    """Guards: a payment log whose first word is never learned, a chat whose question is."""
+    ids, learned = encode_record(tokenizer, LOG)
+    assert ids == [tokenizer.end_of_text, *tokenizer.encode(LOG["text"]), tokenizer.end_of_text]
+    assert learned == [False] + [True] * (len(ids) - 1)
+    ids, learned = encode_record(tokenizer, CHAT)
+    said = tokenizer.decode([i for i, is_learned in zip(ids, learned, strict=True) if is_learned])
+    assert said == "refund aayega<|end|>"
+
+
+def test_broken_lines_are_named(tmp_path: Path) -> None:
+    """Guards: one broken line found an hour into training."""
+    path = tmp_path / "train.jsonl"
+    path.write_text(json.dumps(LOG) + "\n{broken\n")
+    with pytest.raises(ValueError, match=r"train\.jsonl:2: not a log record"):
+        read_records(path)
+    with pytest.raises(ValueError, match=r"train\.jsonl:1: not a log record"):
+        read_records(write(path, {"kind": "other"}))
+    path.write_text("")
+    with pytest.raises(ValueError, match="no records"):
+        read_records(path)
+
+
+def test_dials_choose_what_is_learned(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    """Guards: payment logs learned although the dial says no."""
+    path = write(tmp_path / "train.jsonl", CHAT, LOG, CHAT)
+    chats = SftConfig(learn_payment_logs=False, max_records=0)
+    _, counts = sft_batches(path, tokenizer, chats, seq_len=31, seed=0)
+    assert counts["records"] == 2
+    both = SftConfig(learn_payment_logs=True, max_records=2)
+    _, counts = sft_batches(path, tokenizer, both, seq_len=31, seed=0)
+    assert counts["records"] == 2
+    assert counts["learned_tokens"] > 0
+
+
+def test_finetuning_lowers_the_loss_and_merges(
+    tmp_path: Path, tokenizer: Tokenizer, modern: ModelConfig
+) -> None:
+    """Guards: a merged model that is not the one that was validated."""
+    for split in ("train", "val"):
+        write(tmp_path / f"{split}.jsonl", *[CHAT, LOG] * 8)
+    config = FinetuneConfig(
+        lora_rank=4,
+        lora_alpha=8.0,
+        lora_dropout=0.0,
+        targets=("q_proj", "v_proj", "up_proj", "down_proj"),
+        data=SftConfig(learn_payment_logs=True, max_records=0),
+        train=CONFIG,
+    )
+    model = Transformer(modern)
+    init_weights(model, 0, init_std=0.1)
+    base = {n: t.clone() for n, t in model.state_dict().items()}
+    result = finetune_lora(
+        model,
+        tokenizer,
+        tmp_path,
+        config,
+        sink=Sink(),
+        device=torch.device("cpu"),
+        resume_dir=tmp_path / "resume",
+    )
+    assert result.train.val_loss < result.base_loss
+    assert set(result.model.state_dict()) == set(base)
+    a, b = (result.adapter[f"blocks.0.attention.q_proj.lora_{x}"] for x in "ab")
+    merged = base["blocks.0.attention.q_proj.weight"] + 2.0 * b @ a
+    np.testing.assert_allclose(
+        result.model.state_dict()["blocks.0.attention.q_proj.weight"], merged, atol=1e-6
+    )
+    assert torch.equal(result.model.state_dict()["embed.weight"], base["embed.weight"])
