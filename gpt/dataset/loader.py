@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gpt.model.loss import IGNORE
+from gpt.tokenizer.special_tokens import IGNORE
 
 
 class Batches(Protocol):

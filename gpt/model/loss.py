@@ -3,8 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-IGNORE = -100
-"""A target that does not count: prompt tokens, padding."""
+from gpt.tokenizer.special_tokens import IGNORE
 
 
 def token_losses(logits: Tensor, targets: Tensor) -> Tensor:

@@ -8,3 +8,6 @@ END = "<|end|>"
 
 SPECIAL_TOKENS = (END_OF_TEXT, SYSTEM, USER, ASSISTANT, END)
 ROLES = {"system": SYSTEM, "user": USER, "assistant": ASSISTANT}
+
+IGNORE = -100
+"""The target id that does not count: prompt tokens, padding."""

@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from gpt.dataset.loader import Batches
-from gpt.model.loss import IGNORE, token_losses
+from gpt.model.loss import token_losses
+from gpt.tokenizer.special_tokens import IGNORE
 
 Validate = Callable[[nn.Module], float]
 

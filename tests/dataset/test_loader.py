@@ -6,7 +6,7 @@ import torch
 
 from gpt.dataset.loader import GlobalShuffle, PackedSequences, TokenWindows
 from gpt.dataset.packing import pack_sequences
-from gpt.model.loss import IGNORE
+from gpt.tokenizer.special_tokens import IGNORE
 
 TOKENS = np.arange(1000)
 
@@ -70,5 +70,5 @@ def test_packing_cuts_and_counts_the_too_long() -> None:
     rows, _, cut = pack_sequences([([1] * 9, [True] * 9), ([2, 2], [False, False])], 4, padding=0)
     assert rows.tolist() == [[1, 1, 1, 1]]
     assert cut == 1
-    with pytest.raises(ValueError, match="nothing to learn|anything to learn"):
+    with pytest.raises(ValueError, match="anything to learn"):
         pack_sequences([([2, 2], [False, False])], 4, padding=0)

@@ -37,13 +37,8 @@ def test_any_flipped_byte_is_refused_by_name(tmp_path: Path) -> None:
             damaged = bytearray(original)
             damaged[i] ^= 1 << rng.randrange(8)
             file.write_bytes(damaged)
-            try:
-                shard = open_shard(path)
-            except ValueError as error:
-                assert "train." in str(error)
-            else:  # the fingerprint's own bytes are compared with the tokenizer's
-                with pytest.raises(ValueError, match="made with tokenizer"):
-                    check_tokenizer(shard, FINGERPRINT)
+            with pytest.raises(ValueError, match=r"train\."):  # the fingerprint's bytes fail the check
+                check_tokenizer(open_shard(path), FINGERPRINT)
         file.write_bytes(original[:-1])
         with pytest.raises(ValueError, match=r"train\."):
             open_shard(path)

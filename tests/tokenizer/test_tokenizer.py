@@ -1,5 +1,6 @@
 """gpt/tokenizer: trained here, run by tiktoken's engine, saved and read back."""
 
+import itertools
 import random
 from collections import Counter
 from pathlib import Path
@@ -31,7 +32,7 @@ def encode_by_hand(tokenizer: Tokenizer, text: str) -> list[int]:
     for word in split_words(text, tokenizer.pattern):
         parts = [bytes([b]) for b in word]
         while len(parts) > 1:
-            joined = [ranks.get(a + b, 10**9) for a, b in zip(parts, parts[1:], strict=False)]
+            joined = [ranks.get(a + b, 10**9) for a, b in itertools.pairwise(parts)]
             best = min(joined)
             if best == 10**9:
                 break
@@ -64,8 +65,9 @@ def test_fast_trainer_equals_naive() -> None:
 def test_engine_equals_merging_by_hand(tokenizer: Tokenizer) -> None:
     """Guards: ranks that tiktoken reads in another order than we trained them in."""
     rng = random.Random(1)
-    texts = HARD + [
-        "".join(chr(rng.choice([*range(32, 127), *range(0x900, 0x970), 0x1F600])) for _ in range(60))
+    texts = [
+        *HARD,
+        "".join(chr(rng.choice([*range(32, 127), *range(2304, 2416), 128512])) for _ in range(60)),
     ]
     for text in texts:
         assert tokenizer.encode(text) == encode_by_hand(tokenizer, text), text[:20]

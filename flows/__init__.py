@@ -1,0 +1,1 @@
+"""The clock: Prefect flows that run `dvc` and `rawgpt` as commands."""

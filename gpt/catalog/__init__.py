@@ -1,0 +1,1 @@
+"""open_model: the one way to open a model."""

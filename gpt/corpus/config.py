@@ -1,0 +1,70 @@
+"""The dials of the fetch and logs stages. Standard library only."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FetchConfig:
+    """Which text the pipeline learns from and how it is split."""
+
+    source: str
+    """A set of the registry, or the path of a file or folder of your own (txt, md, jsonl, parquet;
+    .gz and .bz2 too). A path that shares its name with a set is written `./name`."""
+    text_field: str
+    """The field (jsonl) or column (parquet) that holds the text."""
+    val_fraction: float
+    """Share of the documents that is held out for validation."""
+    seed: int
+    """Seed of the split; another seed holds out other documents."""
+    min_chars: int
+    """Documents shorter than this many characters (after cleaning) are left out."""
+    extras: tuple[str, ...]
+    """Registry sets that later stages use when they can be had (benchmarks, real Hinglish);
+    one that cannot be had is recorded as absent in sources.json and stops nothing."""
+
+    def __post_init__(self) -> None:
+        if not self.source:
+            raise ValueError("source: a set of the registry or a path is needed, got ''")
+        if not self.text_field:
+            raise ValueError("text_field: the name of a field is needed, got ''; usual is 'text'")
+        _check_fraction(self.val_fraction)
+        if self.min_chars < 1:
+            raise ValueError(f"min_chars: at least 1 is needed, got {self.min_chars}")
+        twice = sorted({name for name in self.extras if self.extras.count(name) > 1})
+        if twice:
+            raise ValueError(f"extras: {', '.join(twice)} is listed twice; remove one")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LogsConfig:
+    """How many Hinglish chats and payment logs the logs stage makes."""
+
+    n_chats: int
+    """Generated chats, before exact duplicates are dropped."""
+    n_payment_logs: int
+    """Generated payment log lines, before exact duplicates are dropped."""
+    planted_fraction: float
+    """Share of the generated records that carry invented personal data, so that the scrubber's
+    recall is a measured number."""
+    seed: int
+    val_fraction: float
+    """Share of the records that is held out, chosen by the hash of a record's id."""
+    use_real_sets: bool
+    """Add the human-written sets that the fetch stage found."""
+    max_real: int
+    """Most records taken from those sets, all together."""
+
+    def __post_init__(self) -> None:
+        for name in ("n_chats", "n_payment_logs", "max_real"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}: 0 or more is needed, got {getattr(self, name)}")
+        if self.n_chats + self.n_payment_logs == 0:
+            raise ValueError("n_chats: n_chats and n_payment_logs are both 0; ask for some records")
+        if not 0 <= self.planted_fraction <= 1:
+            raise ValueError(f"planted_fraction: 0..1 is needed, got {self.planted_fraction}")
+        _check_fraction(self.val_fraction)
+
+
+def _check_fraction(value: float) -> None:
+    if not 0 < value < 1:
+        raise ValueError(f"val_fraction: a number between 0 and 1 is needed, got {value}")

@@ -1,0 +1,48 @@
+"""Train and validation split, by document.
+
+A document's side depends on its own id and the seed alone, so that adding documents moves none of
+the others (except that a side which would be empty takes the nearest one). A corpus of one document
+is cut by position, at the end of a paragraph.
+"""
+
+import hashlib
+
+SPLITS = ("train", "val")
+
+
+def unit_hash(key: str, seed: int) -> float:
+    """Return a number in [0, 1) that depends on the key and the seed alone."""
+    digest = hashlib.sha256(f"{seed}\0{key}".encode()).digest()
+    return int.from_bytes(digest[:7], "big") / 2**56  # 56 bits fit a float exactly: never 1.0
+
+
+def split_ids(ids: list[str], *, val_fraction: float, seed: int) -> dict[str, str]:
+    """Map each id to "train" or "val"; both sides get one at least. Needs two ids or more."""
+    assert len(set(ids)) == len(ids) >= 2, "split_ids: unique ids, two at least"
+    place = {key: unit_hash(key, seed) for key in ids}
+    sides = {key: SPLITS[place[key] < val_fraction] for key in ids}
+    if "val" not in sides.values():
+        sides[min(ids, key=place.__getitem__)] = "val"
+    if "train" not in sides.values():
+        sides[max(ids, key=place.__getitem__)] = "train"
+    return sides
+
+
+def cut_text(text: str, *, val_fraction: float) -> tuple[str, str]:
+    """Cut one text into (train, val) near 1 - val_fraction; nothing is lost between them.
+
+    The cut is after a blank line, else after a line, else anywhere. Raises ValueError for a text of
+    fewer than two characters.
+    """
+    if len(text) < 2:
+        raise ValueError(f"the only document has {len(text)} characters: too few to split; add text")
+    wanted = min(max(round(len(text) * (1 - val_fraction)), 1), len(text) - 1)
+    for end in ("\n\n", "\n"):
+        before = text.rfind(end, 0, wanted)
+        after = text.find(end, wanted)
+        cuts = [at + len(end) for at in (before, after) if at >= 0]
+        cuts = [at for at in cuts if 0 < at < len(text)]
+        if cuts:
+            cut = min(cuts, key=lambda at: abs(at - wanted))
+            return text[:cut], text[cut:]
+    return text[:wanted], text[wanted:]

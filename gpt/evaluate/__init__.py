@@ -1,0 +1,1 @@
+"""Scores with their n and standard error: perplexity, bits per byte, multiple choice."""

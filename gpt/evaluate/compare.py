@@ -1,0 +1,148 @@
+"""Models side by side: the same samples for each, one row a figure.
+
+A row of scores.json is `{model, metric, value, stderr, n, unit, absent}`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gpt.dataset.shard_file import TokenShard
+from gpt.evaluate.config import EvaluateConfig
+from gpt.evaluate.continuation import continuation_items
+from gpt.evaluate.hellaswag import REPORTED, find_hellaswag, hellaswag_item, read_hellaswag
+from gpt.evaluate.log_loss import LogSequence, log_scores
+from gpt.evaluate.multiple_choice import Item, choice_scores, encode_items, item_nats
+from gpt.evaluate.perplexity import corpus_scores, cut_windows, token_bytes
+from gpt.evaluate.score import Score, absent_score, evenly
+from gpt.model.transformer import Transformer
+from gpt.tokenizer.tokenizer import Tokenizer
+
+HEADLINES = {
+    "bits_per_byte": "bpb",
+    "logs_loss": "logs_loss",
+    "continuation_acc_norm_char": "continuation_acc",
+    "hellaswag_lm_eval_acc_norm_char": "hellaswag",
+}
+"""Metrics of the few figures that `dvc exp show` has room for, and their short names there."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChoiceTask:
+    """Items of one multiple-choice task, or the reason why there are none."""
+
+    name: str
+    items: list[Item]
+    rules: tuple[str, ...]
+    """Which of multiple_choice's rules are reported."""
+    absent: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Benchmark:
+    """Everything the models are measured on, prepared once."""
+
+    config: EvaluateConfig
+    tokenizer: Tokenizer
+    windows: list[np.ndarray]
+    logs: list[LogSequence]
+    tasks: list[ChoiceTask]
+
+
+def prepare(
+    config: EvaluateConfig, tokenizer: Tokenizer, val: TokenShard, logs: Sequence[LogSequence], files: Path
+) -> Benchmark:
+    """Cut windows, choose records and build items."""
+    return Benchmark(
+        config=config,
+        tokenizer=tokenizer,
+        windows=cut_windows(val.tokens, config.seq_len, config.n_windows),
+        logs=evenly(logs, config.n_logs),
+        tasks=[_continuation(config, tokenizer, val), *_hellaswag(config, files)],
+    )
+
+
+def evaluate_model(model: Transformer, benchmark: Benchmark) -> list[Score]:
+    """Measure one model on everything; raises ValueError when a window does not fit its context."""
+    config, max_seq_len = benchmark.config, model.config.max_seq_len
+    if config.seq_len > max_seq_len:
+        raise ValueError(f"evaluate.seq_len: {config.seq_len} is more than max_seq_len {max_seq_len}")
+    scores = corpus_scores(model, benchmark.windows, token_bytes(benchmark.tokenizer), config.batch_tokens)
+    scores += log_scores(model, benchmark.logs, max_seq_len, config.batch_tokens)
+    for task in benchmark.tasks:
+        scores += _choose(model, benchmark, task)
+    return scores
+
+
+def score_rows(model: str, scores: Sequence[Score]) -> list[dict[str, Any]]:
+    """Return scores as rows of scores.json."""
+    return [{"model": model, **asdict(score)} for score in scores]
+
+
+def headline(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Return the few figures for metrics.json: `<short metric>_<model>`, those that have a value."""
+    return {
+        f"{HEADLINES[row['metric']]}_{row['model']}": round(row["value"], 4)
+        for row in rows
+        if row["metric"] in HEADLINES and row["value"] is not None
+    }
+
+
+def _choose(model: Transformer, benchmark: Benchmark, task: ChoiceTask) -> list[Score]:
+    """Score one task, or say for each of its metrics why it is absent."""
+    reason = task.absent
+    if reason is None:
+        try:
+            encoded = encode_items(benchmark.tokenizer, task.items, model.config.max_seq_len)
+        except ValueError as error:  # a choice between cut endings would be another task
+            reason = str(error)
+    if reason is not None:
+        return [absent_score(f"{task.name}_{rule}", reason, "item") for rule in task.rules]
+    answers = item_nats(model, task.items, encoded, benchmark.config.batch_tokens)
+    scores = choice_scores(task.name, answers)
+    return [scores[rule] for rule in task.rules]
+
+
+def _continuation(config: EvaluateConfig, tokenizer: Tokenizer, val: TokenShard) -> ChoiceTask:
+    items: list[Item] = []
+    reason = "evaluate.n_continuation is 0"
+    if config.n_continuation:
+        bounds = [*val.document_starts.tolist(), len(val.tokens)]
+        # each document ends with end-of-text, which is not part of it
+        texts = [tokenizer.decode(val.tokens[a : b - 1].tolist()) for a, b in pairwise(bounds)]
+        items = continuation_items(
+            texts,
+            n_items=config.n_continuation,
+            context_chars=config.context_chars,
+            ending_chars=config.ending_chars,
+            seed=config.seed,
+        )
+        reason = "no validation document is long enough for evaluate.context_chars and ending_chars"
+    return ChoiceTask(
+        name="continuation",
+        items=items,
+        rules=("acc", "acc_norm_char", "acc_norm_token"),
+        absent=None if items else reason,
+    )
+
+
+def _hellaswag(config: EvaluateConfig, files: Path) -> list[ChoiceTask]:
+    records: list[dict[str, Any]] = []
+    reason = "evaluate.n_hellaswag is 0"
+    if config.n_hellaswag:
+        path = find_hellaswag(files)
+        records = read_hellaswag(path, config.n_hellaswag) if path else []
+        reason = "the set hellaswag_val was not fetched; it needs a network or a data mirror"
+    return [
+        ChoiceTask(
+            name=f"hellaswag_{style}",
+            items=[hellaswag_item(record, style) for record in records],
+            rules=rules,
+            absent=None if records else reason,
+        )
+        for style, rules in REPORTED.items()
+    ]

@@ -1,0 +1,100 @@
+"""Decoding of one sequence: prefill the prompt, then one token a step through the KV cache.
+
+Token ids only; text is text_stream.py's. The cache's length is the position, so a step costs one token.
+"""
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from gpt.generate.config import SamplingConfig
+from gpt.generate.sampling import Sampler
+from gpt.model.kv_cache import KVCache
+from gpt.model.transformer import Transformer
+
+FinishReason = Literal["stop", "length"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Step:
+    """One generated token."""
+
+    token_id: int
+    logprob: float
+    """Natural log of its probability under the model itself, before any sampling dial."""
+    alternatives: tuple[tuple[int, float], ...]
+    """The likeliest token ids with their logprobs, best first; as many as were asked for."""
+    finish_reason: FinishReason | None
+    """On the last step only: stop is a stop token (this one), length is max_tokens or a full context."""
+
+
+def generate(
+    model: Transformer,
+    prompt_ids: Sequence[int],
+    sampling: SamplingConfig,
+    *,
+    stop_ids: Collection[int] = (),
+    device: torch.device | str = "cpu",
+    n_alternatives: int = 0,
+) -> Iterator[Step]:
+    """Check the request, then generate tokens after `prompt_ids`, lazily, one step per token.
+
+    Raises ValueError, before the first step, for an empty prompt, an id outside the vocabulary, or a
+    prompt longer than the context.
+    """
+    config = model.config
+    if not prompt_ids:
+        raise ValueError("prompt: it is empty; give at least one token")
+    if bad := next((i for i in prompt_ids if not 0 <= i < config.vocab_size), None):
+        raise ValueError(f"prompt: token id {bad} is outside 0..{config.vocab_size - 1}")
+    if len(prompt_ids) > config.max_seq_len:
+        raise ValueError(
+            f"prompt: {len(prompt_ids)} tokens do not fit the context of {config.max_seq_len}; shorten it"
+        )
+    assert not model.training, "call model.eval() first: dropout would change the text"
+    return _decode(model, list(prompt_ids), sampling, frozenset(stop_ids), device, n_alternatives)
+
+
+def _decode(
+    model: Transformer,
+    prompt_ids: list[int],
+    sampling: SamplingConfig,
+    stop_ids: frozenset[int],
+    device: torch.device | str,
+    n_alternatives: int,
+) -> Iterator[Step]:
+    config = model.config
+    cache = KVCache(config, 1, device=device, dtype=model.embed.weight.dtype)
+    sampler = Sampler(sampling)
+    seen = set(prompt_ids)
+    fresh = prompt_ids
+    for count in range(1, sampling.max_tokens + 1):
+        logits = next_logits(model, torch.tensor([fresh], device=device), cache)  # (V,)
+        token_id = sampler.choose(logits, seen)
+        logprobs = logits.log_softmax(0)  # (V,)
+        best = logprobs.topk(min(n_alternatives, config.vocab_size))
+        reason: FinishReason | None = None
+        if token_id in stop_ids:
+            reason = "stop"
+        elif count == sampling.max_tokens or cache.length == config.max_seq_len:
+            reason = "length"
+        yield Step(
+            token_id=token_id,
+            logprob=float(logprobs[token_id]),
+            alternatives=tuple(zip(best.indices.tolist(), best.values.tolist(), strict=True)),
+            finish_reason=reason,
+        )
+        if reason is not None:
+            return
+        seen.add(token_id)
+        fresh = [token_id]
+
+
+def next_logits(model: Transformer, token_ids: Tensor, cache: KVCache) -> Tensor:
+    """Feed token_ids (1, T) behind the cache; return the last position's logits (V,), fp32, on the CPU."""
+    with torch.inference_mode():
+        x = model.hidden_states(token_ids, cache)  # (1, T, C)
+        return model.logits(x[:, -1])[0].float().cpu()  # (V,)

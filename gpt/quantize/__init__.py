@@ -1,0 +1,1 @@
+"""4-bit weights: calibration, GPTQ, the quantized linear layer."""

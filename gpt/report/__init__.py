@@ -1,0 +1,1 @@
+"""What a run did, for people: plots, tables, heatmaps, one HTML page."""

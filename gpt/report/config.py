@@ -1,0 +1,40 @@
+"""The dials of the report. Standard library only."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReportConfig:
+    """What the models are asked, which heads are drawn, what an hour costs."""
+
+    text_prompts: tuple[str, ...]
+    """Beginnings of texts, continued as they stand by every model."""
+    chat_prompts: tuple[str, ...]
+    """Questions: a user's turn of the chat template for a tuned model, plain text for any other."""
+    sample_tokens: int
+    """Most tokens of one answer; the context may end it sooner."""
+    temperature: float
+    """Of the samples; 0 takes the likeliest token."""
+    seed: int
+    """Of the samples: each begins from it, so that models differ by their weights alone."""
+    heatmap_text: str
+    """Text whose attention is drawn, as far as it fits."""
+    heatmap_heads: int
+    """Heads drawn, evenly spread over all layers' heads."""
+    dollars_per_hour: float
+    """Price of the machine; 0 for one's own."""
+
+    def __post_init__(self) -> None:
+        for name in ("text_prompts", "chat_prompts"):
+            if not all(getattr(self, name)):
+                raise ValueError(f"{name}: an empty prompt asks for nothing; write some text or drop it")
+        if not self.text_prompts:
+            raise ValueError('text_prompts: at least one is needed, such as "ROMEO:"')
+        if not self.heatmap_text:
+            raise ValueError("heatmap_text: it is empty; write a sentence")
+        for name in ("sample_tokens", "heatmap_heads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: at least 1 is needed, got {getattr(self, name)}")
+        for name in ("temperature", "dollars_per_hour"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}: 0 or more is needed, got {getattr(self, name)}")

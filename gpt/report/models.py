@@ -1,0 +1,82 @@
+"""The models of a run: size, parent, and the text each makes of the same prompts.
+
+Sizes come from the architecture in the checkpoint, never from a name or a dial.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from gpt.catalog.open_model import OpenModel, open_model
+from gpt.checkpoint.manifest import MANIFEST
+from gpt.generate.config import SamplingConfig
+from gpt.generate.generate_text import generate_text
+from gpt.model.flops import count_parameters
+from gpt.report.config import ReportConfig
+from gpt.tokenizer.chat_template import encode_prompt
+
+TUNED_BY = ("finetune", "align")
+
+
+def open_models(folders: Mapping[str, Path], device: str) -> Iterator[tuple[str, Path, OpenModel]]:
+    """Open one after the other the checkpoints of the folders that have one."""
+    for label, folder in folders.items():
+        checkpoint = folder / "checkpoint"
+        if (checkpoint / MANIFEST).is_file():
+            yield label, checkpoint, open_model(str(checkpoint), device=device)
+
+
+def describe(
+    label: str, checkpoint: Path, opened: OpenModel, ancestors: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """Return a model's row; `ancestors` are the rows of the models before it."""
+    architecture = opened.info["architecture"]
+    count = count_parameters(opened.model.config)
+    parent_sha256 = opened.info["parent_sha256"]
+    parent = next((row for row in ancestors if row["sha256"] == parent_sha256), None)
+    return {
+        "model": label,
+        "parameters": count.total,
+        "active_parameters": count.active,
+        "weight_bytes": (checkpoint / "model.safetensors").stat().st_size,
+        "bits": opened.info["quantization"]["bits"] if opened.info["quantization"] else 32,
+        "is_tuned": label.startswith(TUNED_BY) or (parent is not None and parent["is_tuned"]),
+        "architecture": architecture,
+        "sha256": opened.sha256,
+        "parent": parent["model"] if parent else None,
+        "parent_sha256": parent_sha256,
+        "tokenizer_fingerprint": opened.info["tokenizer_fingerprint"],
+        "config_fingerprint": opened.info["config_fingerprint"],
+    }
+
+
+def draw_samples(label: str, opened: OpenModel, is_tuned: bool, config: ReportConfig) -> list[dict[str, Any]]:
+    """Return one model's answer to every prompt of the config."""
+    sampling = SamplingConfig(
+        max_tokens=config.sample_tokens, seed=config.seed, temperature=config.temperature
+    )
+    asked = [(prompt, False) for prompt in config.text_prompts]
+    asked += [(prompt, is_tuned) for prompt in config.chat_prompts]
+    samples = []
+    for prompt, as_chat in asked:
+        if as_chat:
+            prompt_ids = encode_prompt(opened.tokenizer, [{"role": "user", "content": prompt}])
+        else:
+            prompt_ids = opened.tokenizer.encode(prompt)
+        try:
+            pieces = list(
+                generate_text(opened.model, opened.tokenizer, prompt_ids, sampling, device=opened.device)
+            )
+        except ValueError as error:
+            raise ValueError(f"report: {prompt!r} asked of {label}: {error}") from None
+        samples.append(
+            {
+                "prompt": prompt,
+                "model": label,
+                "form": "chat template" if as_chat else "plain text",
+                "text": "".join(piece.text for piece in pieces),
+                "n_tokens": pieces[-1].n_tokens,
+                "finish_reason": pieces[-1].finish_reason,
+            }
+        )
+    return samples

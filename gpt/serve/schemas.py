@@ -1,0 +1,155 @@
+"""What a client may ask: the bodies of OpenAI's completion and chat requests.
+
+A key of theirs that this server cannot honour is refused by name unless it asks for nothing; so is a key
+that nobody knows. top_k, min_p and repetition_penalty are the usual extras.
+"""
+
+import secrets
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    field_validator,
+    model_validator,
+)
+
+from gpt.generate.config import SamplingConfig
+
+UNSUPPORTED: dict[str, Any] = {
+    "n": 1,
+    "best_of": 1,
+    "echo": False,
+    "suffix": "",
+    "presence_penalty": 0,
+    "frequency_penalty": 0,
+    "logit_bias": {},
+    "tools": [],
+    "response_format": {"type": "text"},
+}
+"""Keys of OpenAI's requests that do nothing here, with the value that asks for nothing."""
+LABELS = ("user", "metadata", "store")
+"""Keys that never change an answer."""
+COMPLETION_MAX_TOKENS = 16
+MAX_STOPS = 4
+MAX_STOP_CHARS = 256
+MAX_ALTERNATIVES = 20
+
+
+def _whole_unicode(text: str) -> str:
+    """Refuse half a surrogate pair, which JSON can write and no tokenizer can read."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"character {error.start} is half a surrogate pair, which is no text") from None
+    return text
+
+
+Text = Annotated[str, AfterValidator(_whole_unicode)]
+
+
+class StreamOptions(BaseModel):
+    """How a stream ends."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    include_usage: bool = False
+    """One more event in front of the end, with the token counts."""
+
+
+class GenerationRequest(BaseModel):
+    """What both requests share."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    model: str | None = None
+    max_tokens: int | None = None
+    temperature: FiniteFloat = 1.0
+    top_p: FiniteFloat = 1.0
+    top_k: int = 0
+    min_p: FiniteFloat = 0.0
+    repetition_penalty: FiniteFloat = 1.0
+    seed: int | None = None
+    stop: list[Text] = Field(default_factory=list)
+    stream: bool = False
+    stream_options: StreamOptions = Field(default_factory=StreamOptions)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_what_asks_for_nothing(cls, body: Any) -> Any:
+        if not isinstance(body, dict):
+            raise ValueError("the body must be a JSON object")
+        body = {key: value for key, value in body.items() if value is not None and key not in LABELS}
+        for key in UNSUPPORTED.keys() & body.keys():
+            if body.pop(key) != UNSUPPORTED[key]:
+                raise ValueError(f"{key}: this server does not support it; leave it out")
+        return body
+
+    @field_validator("stop", mode="before")
+    @classmethod
+    def _stop_as_list(cls, stop: Any) -> Any:
+        stops = [stop] if isinstance(stop, str) else stop
+        if not isinstance(stops, list) or not all(isinstance(s, str) for s in stops):
+            raise ValueError("a string or a list of strings is expected")
+        if len(stops) > MAX_STOPS or not all(1 <= len(s) <= MAX_STOP_CHARS for s in stops):
+            raise ValueError(f"at most {MAX_STOPS} strings of 1..{MAX_STOP_CHARS} characters")
+        return stops
+
+    def sampling(self, default_max_tokens: int) -> SamplingConfig:
+        """Return the dials; a seed that was not given is drawn. Raises ValueError that names the key."""
+        return SamplingConfig(
+            max_tokens=default_max_tokens if self.max_tokens is None else self.max_tokens,
+            seed=secrets.randbits(63) if self.seed is None else self.seed,
+            repetition_penalty=self.repetition_penalty,
+            temperature=self.temperature,
+            top_k=self.top_k,
+            top_p=self.top_p,
+            min_p=self.min_p,
+        )
+
+
+class CompletionRequest(GenerationRequest):
+    """POST /v1/completions."""
+
+    prompt: Text | list[int]
+    logprobs: int | None = Field(default=None, ge=0, le=MAX_ALTERNATIVES)
+    """How many alternatives of each token are wanted with their logprobs."""
+
+    @field_validator("prompt", mode="before")
+    @classmethod
+    def _prompt_is_one(cls, prompt: Any) -> Any:
+        if isinstance(prompt, str) or (isinstance(prompt, list) and all(type(i) is int for i in prompt)):
+            return prompt
+        raise ValueError("one string or one list of token ids is expected; send several as several requests")
+
+
+class Message(BaseModel):
+    """One turn of a chat."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    role: Literal["system", "user", "assistant"]
+    content: Text
+
+
+class ChatRequest(GenerationRequest):
+    """POST /v1/chat/completions."""
+
+    messages: list[Message] = Field(min_length=1)
+    logprobs: bool = False
+    top_logprobs: int = Field(default=0, ge=0, le=MAX_ALTERNATIVES)
+    max_completion_tokens: int | None = None
+    """The newer name of max_tokens."""
+
+    @model_validator(mode="after")
+    def _one_name(self) -> "ChatRequest":
+        if self.max_tokens is not None and self.max_completion_tokens is not None:
+            raise ValueError("max_completion_tokens: give it or max_tokens, not both")
+        if self.top_logprobs and not self.logprobs:
+            raise ValueError("top_logprobs: needs logprobs: true")
+        return self
+
+    def sampling(self, default_max_tokens: int) -> SamplingConfig:
+        """Return the dials, as for a completion."""
+        newer = self.max_completion_tokens
+        return GenerationRequest.sampling(self, default_max_tokens if newer is None else newer)

@@ -1,0 +1,75 @@
+"""`rawgpt sample`: text from a model of the DAG, as it is generated."""
+
+import json
+import secrets
+from typing import Annotated
+
+from typer import Option
+
+
+def sample(
+    model: Annotated[str, Option(help="A stage (pretrain, finetune, ...) or a folder.")] = "pretrain",
+    prompt: Annotated[str, Option(help="Text to continue; empty begins a new document.")] = "",
+    chat: Annotated[bool, Option("--chat", help="Send the prompt as a user's turn of a chat.")] = False,
+    max_tokens: Annotated[int, Option(help="Most tokens; the model's context may end sooner.")] = 200,
+    temperature: Annotated[float, Option(help="0 always takes the likeliest token.")] = 0.8,
+    top_k: Annotated[int, Option(help="Keep the k likeliest tokens; 0 keeps all.")] = 0,
+    top_p: Annotated[float, Option(help="Keep the likeliest tokens that reach p together.")] = 1.0,
+    min_p: Annotated[float, Option(help="Keep tokens this fraction as likely as the likeliest.")] = 0.0,
+    repetition_penalty: Annotated[float, Option(help="Above 1 makes seen tokens less likely.")] = 1.0,
+    stop: Annotated[list[str] | None, Option(help="End in front of this text; may be repeated.")] = None,
+    seed: Annotated[int | None, Option(help="The same seed gives the same text; else one is drawn.")] = None,
+    device: Annotated[str, Option(help="cpu, cuda or mps.")] = "cpu",
+    as_json: Annotated[bool, Option("--json", help="Print one JSON object at the end.")] = False,
+) -> int:
+    """Generate text with a model of the DAG.
+
+    Prints what the model adds to the prompt, while it is generated.
+
+    Example: `rawgpt sample --model pretrain --prompt "ROMEO:" --temperature 0.8 --seed 1`
+    """
+    from gpt.generate.config import SamplingConfig
+
+    sampling = SamplingConfig(
+        max_tokens=max_tokens,
+        seed=secrets.randbits(63) if seed is None else seed,
+        repetition_penalty=repetition_penalty,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        min_p=min_p,
+    )
+    if not all(stop or []):
+        raise ValueError("stop: an empty text would stop at once; leave it out")
+    from gpt.catalog.open_model import open_model  # after the dials: a typo should not wait for torch
+    from gpt.generate.generate_text import generate_text
+    from gpt.tokenizer.chat_template import encode_prompt
+
+    opened = open_model(model, device=device)
+    tokenizer = opened.tokenizer
+    if chat:
+        prompt_ids = encode_prompt(tokenizer, [{"role": "user", "content": prompt}])
+    else:
+        prompt_ids = tokenizer.encode(prompt) or [tokenizer.end_of_text]
+    pieces = []
+    for piece in generate_text(
+        opened.model, tokenizer, prompt_ids, sampling, stop=stop or (), device=opened.device
+    ):
+        pieces.append(piece)
+        if not as_json:
+            print(piece.text, end="", flush=True)
+    if as_json:
+        result = {
+            "model": opened.name,
+            "sha256": opened.sha256,
+            "prompt": prompt,
+            "text": "".join(piece.text for piece in pieces),
+            "finish_reason": pieces[-1].finish_reason,
+            "seed": sampling.seed,
+            "n_prompt_tokens": len(prompt_ids),
+            "n_tokens": pieces[-1].n_tokens,
+        }
+        print(json.dumps(result, ensure_ascii=False))
+    else:
+        print()
+    return 0

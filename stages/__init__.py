@@ -1,0 +1,1 @@
+"""The buttons: one file is one DVC stage is one section of params.yaml."""

@@ -1,0 +1,43 @@
+"""evaluate: every model on the same held-out windows, logs and questions."""
+
+from gpt.catalog.open_model import open_model
+from gpt.dataset.shard_file import check_tokenizer, open_shard
+from gpt.evaluate.compare import evaluate_model, headline, prepare, score_rows
+from gpt.evaluate.config import EvaluateConfig
+from gpt.evaluate.log_loss import read_log_sequences
+from gpt.tokenizer.vocab_file import load_tokenizer
+from stages.machine import prepare_machine
+from stages.outputs import write_json
+from stages.runner import StageRun, stage
+
+MODELS = ("pretrain", "scale_dense", "scale_moe", "finetune", "quantize")
+
+
+@stage(config=EvaluateConfig, inputs=(*MODELS, "shards", "logs", "files"))
+def evaluate(config: EvaluateConfig, run: StageRun) -> dict[str, float]:
+    """Measure the models one after the other; scores.json holds every figure with its n."""
+    device = prepare_machine(run.machine)
+    tokenizer = load_tokenizer(run.inputs["pretrain"])
+    val = open_shard(run.inputs["shards"] / "val.bin")
+    check_tokenizer(val, tokenizer.fingerprint)
+    logs = read_log_sequences(run.inputs["logs"] / "val.jsonl", tokenizer)
+    benchmark = prepare(config, tokenizer, val, logs, run.inputs["files"])
+    rows = []
+    for step, name in enumerate(MODELS):
+        opened = open_model(str(run.inputs[name]), device=str(device))
+        if opened.tokenizer.fingerprint != tokenizer.fingerprint:
+            raise ValueError(
+                f"--{name} {run.inputs[name]}: its tokenizer {opened.tokenizer.fingerprint} is not "
+                f"pretrain's {tokenizer.fingerprint}; run `dvc repro` so that all are of one make"
+            )
+        scores = evaluate_model(opened.model, benchmark)
+        rows += score_rows(name.replace("_", "-"), scores)
+        values = {score.metric: score.value for score in scores if score.value is not None}
+        run.sink.log(step, {f"{name}.{metric}": value for metric, value in values.items()})
+        print(f"evaluate: {name} " + ", ".join(f"{m} {v:.4g}" for m, v in values.items()))
+    write_json(run.out / "scores.json", rows)
+    return headline(rows)
+
+
+if __name__ == "__main__":
+    raise SystemExit(evaluate.main())

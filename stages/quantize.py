@@ -1,0 +1,60 @@
+"""quantize: GPTQ to packed int4, and what it costs in perplexity on held-out text."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gpt.checkpoint.save_load import load_model, open_checkpoint
+from gpt.config import to_dict
+from gpt.dataset.shard_file import check_tokenizer, open_shard
+from gpt.evaluate.log_loss import read_log_sequences
+from gpt.evaluate.perplexity import perplexity_on
+from gpt.quantize.calibrate import draw_sequences, quantize_model, quantize_nearest
+from gpt.quantize.config import QuantizeConfig
+from gpt.quantize.load import load_quantized
+from gpt.quantize.save import save_quantized, size_metrics
+from gpt.tokenizer.vocab_file import load_tokenizer
+from stages.machine import prepare_machine
+from stages.outputs import write_json
+from stages.runner import StageRun, stage
+
+
+@stage(config=QuantizeConfig, inputs=("checkpoint", "logs", "shards"))
+def quantize(config: QuantizeConfig, run: StageRun) -> dict[str, float]:
+    """Quantize, save, and measure the model as it reads back."""
+    device = prepare_machine(run.machine)
+    parent = open_checkpoint(run.inputs["checkpoint"])
+    calibration = draw(config, run, "train", config.n_calibration).to(device)
+    test = draw(config, run, "val", config.n_test)
+    model, nearest = load_model(parent).to(device), load_model(parent).to(device)
+    before = perplexity_on(model, test)
+    layers = quantize_model(model, calibration, config)
+    save_quantized(run.out / "checkpoint", model, parent, config, stage=run.name)
+    write_json(run.out / "layers.json", [to_dict(layer) for layer in layers])
+    child = open_checkpoint(run.out / "checkpoint")
+    after = perplexity_on(load_quantized(child).to(device), test)
+    quantize_nearest(nearest, config)
+    rounded = perplexity_on(nearest, test)
+    return {
+        **size_metrics(parent, child),
+        "perplexity_before": round(before, 4),
+        "perplexity_after": round(after, 4),
+        "perplexity_increase": round(after / before - 1, 5),
+        "perplexity_increase_nearest": round(rounded / before - 1, 5),
+        "test_tokens": test.numel() - len(test),
+    }
+
+
+def draw(config: QuantizeConfig, run: StageRun, split: str, n: int) -> Tensor:
+    """Draw n sequences (n, T) of a split from logs and shard in the configured mix."""
+    tokenizer = load_tokenizer(run.inputs["checkpoint"])
+    shard = open_shard(run.inputs["shards"] / f"{split}.bin")
+    check_tokenizer(shard, tokenizer.fingerprint)
+    logs = [record.ids for record in read_log_sequences(run.inputs["logs"] / f"{split}.jsonl", tokenizer)]
+    n_logs = round(n * config.log_fraction)
+    sources = [(np.concatenate(logs), n_logs), (shard.tokens, n - n_logs)]
+    return draw_sequences(sources, config.seq_len, torch.Generator().manual_seed(config.seed))
+
+
+if __name__ == "__main__":
+    raise SystemExit(quantize.main())

@@ -1,0 +1,220 @@
+"""The frame around every stage: lock, params, tracking, temporary output, exit code.
+
+    @stage(config=ShardConfig, inputs=("documents", "tokenizer"))
+    def shard(config: ShardConfig, run: StageRun) -> dict[str, float]: ...
+
+    if __name__ == "__main__":
+        raise SystemExit(shard.main())
+
+A stage is one command: `python -m stages.shard --documents PATH --tokenizer PATH --out DIR`.
+Flags carry paths only. Results appear in DIR only when the stage succeeded.
+"""
+
+import argparse
+import errno
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from gpt.config import fingerprint, load_section, to_dotted
+from gpt.train.metrics import MetricSink
+from stages import tracking
+from stages.outputs import code_hash, install_outputs, tree_hash, write_json
+
+EXIT_USER, EXIT_FAULT, EXIT_RETRY = 1, 2, 75
+LOCK_WAIT_S = 5.0
+ORPHAN_POLL_S = 0.5
+RESUME_DIR = Path("models/.resume")
+
+
+class PassingFailure(Exception):
+    """A failure that may pass (a network, a full queue): exit code 75, which Prefect retries."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MachineConfig:
+    """The one section that stages share: `machine` in params.yaml."""
+
+    device: str
+    """cpu, cuda or mps."""
+    threads: int
+    """CPU threads of torch; part of what makes a run repeat bit for bit."""
+
+    def __post_init__(self) -> None:
+        if self.device.partition(":")[0] not in ("cpu", "cuda", "mps"):
+            raise ValueError(f"device: got {self.device!r}; choose cpu, cuda or mps")
+        if self.threads < 1:
+            raise ValueError(f"threads: at least 1 is needed, got {self.threads}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StageRun:
+    """What a stage is handed beside its config."""
+
+    name: str
+    """Stage name with its variant: `scale-dense`."""
+    variant: str | None
+    inputs: dict[str, Path]
+    """Input paths by flag name."""
+    out: Path
+    """Fresh temporary folder; its entries are moved into `--out` on success."""
+    resume_dir: Path
+    """Where resumable state lives: models/.resume/<stage>/<fingerprint>; outside DVC's outs."""
+    machine: MachineConfig
+    sink: MetricSink
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stage:
+    """A stage function and its declaration."""
+
+    name: str
+    config: type
+    inputs: tuple[str, ...]
+    optional_inputs: tuple[str, ...]
+    run: Callable[[Any, StageRun], dict[str, Any]]
+
+    def main(self, argv: list[str] | None = None) -> int:
+        """Run as a command; return the exit code."""
+        parser = argparse.ArgumentParser(prog=f"python -m stages.{self.name}")
+        parser.add_argument("--variant", default=None, help="matrix variant: its params section")
+        parser.add_argument("--params", type=Path, default=Path("params.yaml"))
+        parser.add_argument("--out", type=Path, required=True)
+        for flag in self.inputs + self.optional_inputs:
+            parser.add_argument(f"--{flag}", type=Path, required=flag in self.inputs)
+        args = parser.parse_args(argv)
+        label = self.name if args.variant is None else f"{self.name}-{args.variant}"
+        _die_with_parent()
+        signal.signal(signal.SIGTERM, _raise_terminated)
+        try:
+            return self._locked(args, label)
+        except (ValueError, FileNotFoundError) as error:
+            return _fail(label, error, EXIT_USER)
+        except PassingFailure as error:
+            return _fail(label, error, EXIT_RETRY)
+        except OSError as error:
+            return _fail(label, _explain(error), EXIT_FAULT)
+        except KeyboardInterrupt:
+            print(f"{label}: stopped; the same command resumes", file=sys.stderr)
+            return 130
+        except Exception:
+            traceback.print_exc()
+            return _fail(label, "a fault of rawgpt, not of yours: please report it", EXIT_FAULT)
+
+    def _locked(self, args: argparse.Namespace, label: str) -> int:
+        """Hold the stage's lock for the whole run; the kernel frees it when the process dies."""
+        lock_path = Path("models/.locks") / f"{label}.lock"
+        lock_path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(lock_path)
+        owner = lock_path.with_suffix(".pid")
+        try:
+            lock.acquire(timeout=LOCK_WAIT_S)
+        except Timeout:
+            pid = owner.read_text() if owner.exists() else "unknown"
+            raise ValueError(f"already running as process {pid}; wait for it or stop it") from None
+        with lock:
+            owner.write_text(str(os.getpid()))
+            return self._run(args, label)
+
+    def _run(self, args: argparse.Namespace, label: str) -> int:
+        section = self.name if args.variant is None else f"{self.name}.{args.variant}"
+        config: Any = load_section(args.params, section, self.config)
+        machine = load_section(args.params, "machine", MachineConfig)
+        inputs = {
+            flag: getattr(args, flag)
+            for flag in self.inputs + self.optional_inputs
+            if getattr(args, flag) is not None
+        }
+        for flag, path in inputs.items():
+            if not path.exists():
+                raise ValueError(f"--{flag} {path}: no such path; run `dvc repro {path}` first")
+        code = code_hash()
+        key = fingerprint(config, machine, code, {k: tree_hash(p) for k, p in inputs.items()})
+        temporary = args.out.parent / f".{args.out.name}.tmp"
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        sink = tracking.open_stage_run(label, to_dotted(config, section))
+        started = time.monotonic()
+        status = "FAILED"
+        try:
+            run = StageRun(
+                name=label,
+                variant=args.variant,
+                inputs=inputs,
+                out=temporary,
+                resume_dir=RESUME_DIR / label / key,
+                machine=machine,
+                sink=sink,
+            )
+            metrics = self.run(config, run)
+            if load_section(args.params, section, self.config) != config or code_hash() != code:
+                raise ValueError("code or params changed while it ran; run `dvc repro` again")
+            metrics["time_s"] = round(time.monotonic() - started, 1)
+            write_json(temporary / "metrics.json", metrics)
+            install_outputs(temporary, args.out)
+            shutil.rmtree(RESUME_DIR / label, ignore_errors=True)  # done: nothing to resume
+            sink.log(0, {f"final.{k}": v for k, v in metrics.items() if isinstance(v, int | float)})
+            status = "FINISHED"
+        finally:
+            tracking.close_stage_run(sink, status)
+            shutil.rmtree(temporary, ignore_errors=True)
+        return 0
+
+
+def stage(
+    *, config: type, inputs: tuple[str, ...] = (), optional_inputs: tuple[str, ...] = ()
+) -> Callable[[Callable[[Any, StageRun], dict[str, Any]]], Stage]:
+    """Declare a stage; the function's name is the stage's, the file's and the section's name."""
+
+    def wrap(function: Callable[[Any, StageRun], dict[str, Any]]) -> Stage:
+        return Stage(
+            name=function.__name__,
+            config=config,
+            inputs=inputs,
+            optional_inputs=optional_inputs,
+            run=function,
+        )
+
+    return wrap
+
+
+def _fail(label: str, error: object, code: int) -> int:
+    print(f"{label}: {error}", file=sys.stderr)
+    return code
+
+
+def _explain(error: OSError) -> str:
+    """Name the path and the remedy of an operating-system error."""
+    where = error.filename or "a file"
+    if error.errno == errno.ENOSPC:
+        free = shutil.disk_usage(".").free
+        return f"{where}: the disk is full ({free:,} bytes free); free some space and run again"
+    return f"{where}: {error.strerror or error}"
+
+
+def _raise_terminated(signum: int, frame: object) -> None:
+    """SIGTERM ends a stage through its finally blocks, with the shell's exit code for it."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    raise SystemExit(128 + signum)
+
+
+def _die_with_parent() -> None:
+    """Kill this process when its parent is gone: a killed `dvc repro` must leave no orphan."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(ORPHAN_POLL_S)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True, name="die-with-parent").start()

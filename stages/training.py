@@ -1,0 +1,114 @@
+"""What the stages that train share: the shards, the validation, and what a finished run leaves behind."""
+
+import csv
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from gpt.checkpoint.save_load import model_tensors, save_checkpoint
+from gpt.config import fingerprint
+from gpt.dataset.loader import TokenWindows
+from gpt.dataset.shard_file import check_tokenizer, open_shard
+from gpt.model.flops import count_parameters, training_flops_per_token
+from gpt.model.transformer import Transformer
+from gpt.tokenizer.tokenizer import Tokenizer
+from gpt.tokenizer.vocab_file import load_tokenizer
+from gpt.train.config import TrainConfig
+from gpt.train.loop import DTYPES, TrainResult, train
+from gpt.train.objective import mixture_next_token, next_token
+from gpt.train.validate import Validate, fixed_validation
+from stages.runner import StageRun
+
+CURVE_COLUMNS = ("step", "tokens", "loss", "val_loss", "lr", "grad_norm")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Corpus:
+    """The token windows that a language-model stage trains on."""
+
+    tokenizer: Tokenizer
+    tokenizer_dir: Path
+    train: TokenWindows
+    validate: Validate
+    val_bytes_per_token: float
+
+
+def open_corpus(run: StageRun, config: TrainConfig, device: torch.device) -> Corpus:
+    """Open the shards and the tokenizer that made them."""
+    tokenizer = load_tokenizer(run.inputs["tokenizer"])
+    shards = {name: open_shard(run.inputs["shards"] / f"{name}.bin") for name in ("train", "val")}
+    for shard in shards.values():
+        check_tokenizer(shard, tokenizer.fingerprint)
+    val = TokenWindows(shards["val"].tokens, config.seq_len, seed=0)
+    n_bytes = len(tokenizer.decode_bytes(shards["val"].tokens.tolist()))
+    return Corpus(
+        tokenizer=tokenizer,
+        tokenizer_dir=run.inputs["tokenizer"],
+        train=TokenWindows(shards["train"].tokens, config.seq_len, config.seed),
+        validate=fixed_validation(
+            val, config.eval_batches, config.micro_batch_size, device, DTYPES[config.dtype]
+        ),
+        val_bytes_per_token=n_bytes / len(shards["val"].tokens),
+    )
+
+
+def train_language_model(
+    model: Transformer, corpus: Corpus, config: TrainConfig, run: StageRun, device: torch.device
+) -> TrainResult:
+    """Train on the corpus with the objective that the architecture calls for."""
+    is_mixture = model.config.n_experts > 0
+    objective = mixture_next_token(config.balance_loss, config.z_loss) if is_mixture else next_token
+    return train(
+        model,
+        corpus.train,
+        objective,
+        config,
+        name=run.name,
+        validate=corpus.validate,
+        sink=run.sink,
+        device=device,
+        resume_dir=run.resume_dir,
+        flops_per_token=training_flops_per_token(model.config, config.seq_len),
+    )
+
+
+def save_trained(
+    model: Transformer,
+    result: TrainResult,
+    corpus: Corpus,
+    run: StageRun,
+    config: object,
+    parent_sha256: str | None = None,
+) -> dict[str, float]:
+    """Write checkpoint/ and curve.csv; return the metrics that every trained model has."""
+    save_checkpoint(
+        run.out / "checkpoint",
+        model_tensors(model),
+        model.config,
+        stage=run.name,
+        tokenizer_dir=corpus.tokenizer_dir,
+        tokenizer_fingerprint=corpus.tokenizer.fingerprint,
+        config_fingerprint=fingerprint(config),
+        parent_sha256=parent_sha256,
+    )
+    write_curve(run.out / "curve.csv", result)
+    count = count_parameters(model.config)
+    return {
+        "val_loss": round(result.val_loss, 4),
+        "val_bpb": round(result.val_loss / math.log(2) / corpus.val_bytes_per_token, 4),
+        "parameters": count.total,
+        "active_parameters": count.active,
+        "train_tokens": result.tokens,
+        "train_s": round(result.elapsed_s, 1),
+        "tokens_per_s": round(result.tokens / result.elapsed_s),
+    }
+
+
+def write_curve(path: Path, result: TrainResult) -> None:
+    """Write the logged rows; a row without a validation leaves its cell empty."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, CURVE_COLUMNS, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(result.history)

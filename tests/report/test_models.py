@@ -1,0 +1,68 @@
+"""gpt/report/models.py: rows and samples."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpt.catalog.open_model import open_model
+from gpt.checkpoint.manifest import file_sha256
+from gpt.generate.config import SamplingConfig
+from gpt.generate.generate_text import generate_text
+from gpt.report.models import draw_samples
+from gpt.tokenizer.chat_template import encode_prompt
+from tests.report.tiny_run import CONFIG
+
+
+def test_rows_are_counted_and_chained(results: dict[str, Any], folders: dict[str, Path]) -> None:
+    """Guards: a size taken from a dial, a 4-bit model counted by its packed bytes, a chain with a gap.
+
+    By hand, V=320 C=32 L=2 F=64 G·D=16, D=8: embedding 320·32 = 10,240; a block has attention
+    2·32² + 2·32·16 + 2·8 = 3,088, two norms 64 and SwiGLU 3·32·64 = 6,144, so 9,296; 2 blocks and the
+    final norm: 10,240 + 18,592 + 32 = 28,864.
+    """
+    rows = {row["model"]: row for row in results["models"]}
+    assert list(rows) == ["pretrain", "finetune", "quantize"]
+    assert {row["parameters"] for row in rows.values()} == {28864}
+    assert [rows[name]["parent"] for name in rows] == [None, "pretrain", "finetune"]
+    assert [rows[name]["is_tuned"] for name in rows] == [False, True, True]
+    assert [rows[name]["bits"] for name in rows] == [32, 32, 4]
+    for name, row in rows.items():
+        checkpoint = folders[name] / "checkpoint"
+        assert row["sha256"] == file_sha256(checkpoint / "manifest.json")
+        assert row["weight_bytes"] == (checkpoint / "model.safetensors").stat().st_size
+
+
+def test_a_tuned_model_is_asked_in_its_template_and_others_in_plain_text(
+    results: dict[str, Any], folders: dict[str, Path]
+) -> None:
+    """Guards: a tuned model that never sees its template, a base shown tokens it never learned."""
+    forms = {(s["model"], s["prompt"]): s["form"] for s in results["samples"]}
+    assert forms == {
+        ("pretrain", "Shall I"): "plain text",
+        ("pretrain", "Mera UPI?"): "plain text",
+        ("finetune", "Shall I"): "plain text",
+        ("finetune", "Mera UPI?"): "chat template",
+        ("quantize", "Shall I"): "plain text",
+        ("quantize", "Mera UPI?"): "chat template",
+    }
+    sampling = SamplingConfig(max_tokens=4, seed=6, temperature=0.8)
+    for name, ids_of in (
+        ("pretrain", lambda tokenizer: tokenizer.encode("Mera UPI?")),
+        ("finetune", lambda tokenizer: encode_prompt(tokenizer, [{"role": "user", "content": "Mera UPI?"}])),
+    ):
+        opened = open_model(str(folders[name] / "checkpoint"))
+        pieces = generate_text(opened.model, opened.tokenizer, ids_of(opened.tokenizer), sampling)
+        expected = "".join(piece.text for piece in pieces)
+        (found,) = [s for s in results["samples"] if (s["model"], s["prompt"]) == (name, "Mera UPI?")]
+        assert found["text"] == expected
+        assert found["seed"] == 6
+
+
+def test_a_prompt_that_does_not_fit_is_named(folders: dict[str, Path]) -> None:
+    """Guards: a message about a context that names neither prompt nor model."""
+    opened = open_model(str(folders["pretrain"] / "checkpoint"))
+    config = dataclasses.replace(CONFIG, text_prompts=("x" * 500,))
+    with pytest.raises(ValueError, match=r"report: 'xxx.* asked of pretrain: .*shorten it"):
+        draw_samples("pretrain", opened, False, config)

@@ -1,0 +1,31 @@
+"""One tiny served model."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+
+from gpt.catalog.open_model import OpenModel, open_model
+from gpt.model.config import ModelConfig
+from gpt.serve.app import create_app
+from gpt.serve.config import ServeConfig
+from gpt.tokenizer.tokenizer import Tokenizer
+from tests.generate.tiny_checkpoint import save_tiny
+
+CONFIG = ServeConfig(max_body_bytes=4000, max_waiting=1)
+
+
+@pytest.fixture
+def opened(tmp_path: Path, modern: ModelConfig, tokenizer: Tokenizer) -> OpenModel:
+    """A model of random weights with a context of 64 tokens."""
+    save_tiny(tmp_path / "models/pretrain/checkpoint", modern, tokenizer)
+    return open_model("pretrain", root=tmp_path / "models")
+
+
+@pytest.fixture
+def client(opened: OpenModel) -> Iterator[TestClient]:
+    """A client of an application in this process; server faults come as answers."""
+    app = create_app(opened, CONFIG)
+    with TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False) as client:
+        yield client
