@@ -53,13 +53,13 @@ profile:  ## switch params.yaml: make profile NAME=gpu-124m
 	cp conf/$(NAME).yaml params.yaml
 
 test-slow: setup  ## minutes long: the whole pipeline, kills, servers
-	$(PY) -m pytest -m slow --override-ini addopts=
+	$(PY) -m pytest -m slow --override-ini addopts=--import-mode=importlib
 
 test-gpu: setup  ## needs a CUDA device
-	$(PY) -m pytest -m gpu --override-ini addopts=
+	$(PY) -m pytest -m gpu --override-ini addopts=--import-mode=importlib
 
 test-peers: setup $(VENV)-peers/.ready  ## needs .venv-peers
-	$(VENV)-peers/bin/python -m pytest -m peers --override-ini addopts=
+	$(VENV)-peers/bin/python -m pytest -m peers --override-ini addopts=--import-mode=importlib
 
 $(VENV)-peers/.ready: requirements-peers.txt
 	$(PYTHON) -m venv $(VENV)-peers

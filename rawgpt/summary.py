@@ -92,12 +92,13 @@ def time_table(results: Mapping[str, Any]) -> Table:
 
 def _print_sample(console: Console, samples: list[dict[str, Any]]) -> None:
     """Print the first sample, without what a terminal would obey."""
+    from gpt.report.plain_text import printable
+
     if not samples:
         console.print("no sample: no model has been trained\n")
         return
     sample = samples[0]
-    words = f"{sample['prompt']}{sample['text']}"
-    shown = "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in words)
+    shown = printable(f"{sample['prompt']}{sample['text']}")
     if len(shown) > SAMPLE_CHARS:
         shown = shown[:SAMPLE_CHARS].rstrip() + " ..."
     console.print(Text(f"{sample['model']}, seed {sample['seed']}:", style="bold"))

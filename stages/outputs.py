@@ -38,11 +38,19 @@ def tree_hash(path: Path) -> str:
     return digest.hexdigest()
 
 
-def code_hash() -> str:
-    """Hash the house's modules that this process has imported: the code that makes the result."""
-    digest = hashlib.sha256()
-    for name, module in sorted(sys.modules.items()):
+def house_modules() -> dict[str, Path]:
+    """Return the house's modules that this process has imported, frame left out, and their files."""
+    found = {}
+    for name, module in sys.modules.items():
         file = getattr(module, "__file__", None)
         if name.split(".")[0] in HOUSE and name not in FRAME and file:
-            digest.update(name.encode() + Path(file).read_bytes())
+            found[name] = Path(file)
+    return found
+
+
+def code_hash(modules: dict[str, Path]) -> str:
+    """Hash the files of modules: the code that makes the result."""
+    digest = hashlib.sha256()
+    for name, file in sorted(modules.items()):
+        digest.update(name.encode() + file.read_bytes())
     return digest.hexdigest()

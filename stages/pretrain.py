@@ -27,16 +27,16 @@ class PretrainConfig:
 def pretrain(config: PretrainConfig, run: StageRun) -> dict[str, float]:
     """Train from scratch; the same command resumes."""
     device = prepare_machine(run.machine)
+    if config.model.max_seq_len < config.train.seq_len:
+        raise ValueError(
+            f"pretrain.train.seq_len: {config.train.seq_len} exceeds model.max_seq_len "
+            f"{config.model.max_seq_len}"
+        )
     corpus = open_corpus(run, config.train, device)
     if config.model.vocab_size != corpus.tokenizer.n_vocab:
         raise ValueError(
             f"pretrain.model.vocab_size: got {config.model.vocab_size}, the tokenizer has "
             f"{corpus.tokenizer.n_vocab} tokens; write the same number here and in tokenize.vocab_size"
-        )
-    if config.model.max_seq_len < config.train.seq_len:
-        raise ValueError(
-            f"pretrain.train.seq_len: {config.train.seq_len} exceeds model.max_seq_len "
-            f"{config.model.max_seq_len}"
         )
     model = Transformer(config.model)
     init_weights(model, config.train.seed, init_std=config.init_std, zero_residual=config.zero_residual)

@@ -29,7 +29,7 @@ from filelock import FileLock, Timeout
 from gpt.config import fingerprint, load_section, to_dotted
 from gpt.train.metrics import MetricSink
 from stages import tracking
-from stages.outputs import code_hash, install_outputs, tree_hash, write_json
+from stages.outputs import code_hash, house_modules, install_outputs, tree_hash, write_json
 
 EXIT_USER, EXIT_FAULT, EXIT_RETRY = 1, 2, 75
 LOCK_WAIT_S = 5.0
@@ -138,7 +138,8 @@ class Stage:
         for flag, path in inputs.items():
             if not path.exists():
                 raise ValueError(f"--{flag} {path}: no such path; run `dvc repro {path}` first")
-        code = code_hash()
+        modules = house_modules()
+        code = code_hash(modules)
         key = fingerprint(config, machine, code, {k: tree_hash(p) for k, p in inputs.items()})
         temporary = args.out.parent / f".{args.out.name}.tmp"
         shutil.rmtree(temporary, ignore_errors=True)
@@ -157,7 +158,7 @@ class Stage:
                 sink=sink,
             )
             metrics = self.run(config, run)
-            if load_section(args.params, section, self.config) != config or code_hash() != code:
+            if load_section(args.params, section, self.config) != config or code_hash(modules) != code:
                 raise ValueError("code or params changed while it ran; run `dvc repro` again")
             metrics["time_s"] = round(time.monotonic() - started, 1)
             write_json(temporary / "metrics.json", metrics)

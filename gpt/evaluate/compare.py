@@ -23,12 +23,20 @@ from gpt.model.transformer import Transformer
 from gpt.tokenizer.tokenizer import Tokenizer
 
 HEADLINES = {
-    "bits_per_byte": "bpb",
-    "logs_loss": "logs_loss",
-    "continuation_acc_norm_char": "continuation_acc",
-    "hellaswag_lm_eval_acc_norm_char": "hellaswag",
+    "bpb_pretrain": ("pretrain", "bits_per_byte"),
+    "bpb_dense": ("scale-dense", "bits_per_byte"),
+    "bpb_moe": ("scale-moe", "bits_per_byte"),
+    "bpb_tuned": ("finetune", "bits_per_byte"),
+    "bpb_quantized": ("quantize", "bits_per_byte"),
+    "logs_loss_base": ("pretrain", "logs_loss"),
+    "logs_loss_tuned": ("finetune", "logs_loss"),
+    "logs_loss_quantized": ("quantize", "logs_loss"),
+    "continuation_acc_pretrain": ("pretrain", "continuation_acc_norm_char"),
+    "continuation_acc_dense": ("scale-dense", "continuation_acc_norm_char"),
+    "hellaswag_pretrain": ("pretrain", "hellaswag_lm_eval_acc_norm_char"),
+    "hellaswag_dense": ("scale-dense", "hellaswag_lm_eval_acc_norm_char"),
 }
-"""Metrics of the few figures that `dvc exp show` has room for, and their short names there."""
+"""The few figures that `dvc exp show` has room for: name there -> (model, metric) of scores.json."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,12 +92,10 @@ def score_rows(model: str, scores: Sequence[Score]) -> list[dict[str, Any]]:
 
 
 def headline(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """Return the few figures for metrics.json: `<short metric>_<model>`, those that have a value."""
-    return {
-        f"{HEADLINES[row['metric']]}_{row['model']}": round(row["value"], 4)
-        for row in rows
-        if row["metric"] in HEADLINES and row["value"] is not None
-    }
+    """Return HEADLINES as far as they have a value: what is absent here stays absent there."""
+    values = {(row["model"], row["metric"]): row["value"] for row in rows}
+    found = {name: values.get(key) for name, key in HEADLINES.items()}
+    return {name: round(value, 4) for name, value in found.items() if value is not None}
 
 
 def _choose(model: Transformer, benchmark: Benchmark, task: ChoiceTask) -> list[Score]:

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
+from gpt.report.plain_text import printable
+
 CELL = 12.0
 MARGIN = 66.0
 MAX_LABEL = 9
@@ -44,7 +46,7 @@ def heat_chart(tokens: Sequence[str], weights: Sequence[Sequence[float]]) -> Mar
 
 def label(token: str) -> str:
     """Return a token as a label: blanks made visible, long ones cut."""
-    shown = "".join(SIGNS.get(character, character) for character in token)
+    shown = "".join(SIGNS.get(character, printable(character)) for character in token)
     return shown if len(shown) <= MAX_LABEL else shown[: MAX_LABEL - 1] + "…"
 
 

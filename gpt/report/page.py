@@ -14,6 +14,7 @@ from gpt.report.artefacts import is_absent
 from gpt.report.heat_chart import heat_chart
 from gpt.report.line_chart import Series, line_chart, short_number
 from gpt.report.metric_names import metric_name
+from gpt.report.plain_text import printable
 
 RUNG_NAMES = {"single_head": "single head", "multi_head": "multi head", "mlp": "MLP"}
 
@@ -30,9 +31,11 @@ def render_page(results: Mapping[str, Any]) -> str:
     environment.filters |= {
         "count": lambda value: f"{value:,}",
         "short": short_number,
+        "score": lambda value: f"{value:#.4g}",
         "figure": lambda value: f"{value:.4g}",
         "seconds": words_of_seconds,
         "bytes": words_of_bytes,
+        "printable": printable,
         "short_hash": lambda value: value[:16] if value else "none",
     }
     environment.tests["absent"] = is_absent

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from gpt.checkpoint.save_load import open_checkpoint
+from gpt.evaluate.compare import HEADLINES
 from gpt.evaluate.config import EvaluateConfig
 from gpt.quantize.calibrate import quantize_nearest
 from gpt.quantize.save import save_quantized
@@ -62,10 +63,9 @@ def test_scores_of_every_model(run: StageRun) -> None:
             assert row["n"] > 0
     assert {row["n"] for row in rows if row["metric"] == "loss"} == {6}
     assert {row["n"] for row in rows if row["metric"] == "continuation_acc"} == {5}
-    assert {"bpb_pretrain", "bpb_quantize", "logs_loss_finetune", "continuation_acc_scale-moe"} <= set(
-        metrics
-    )
-    assert not any(name.startswith("hellaswag") for name in metrics)
+    assert set(metrics) == {name for name in HEADLINES if not name.startswith("hellaswag")}
+    (bpb,) = [r["value"] for r in by_model["quantize"] if r["metric"] == "bits_per_byte"]
+    assert metrics["bpb_quantized"] == round(bpb, 4)
     first = (run.out / "scores.json").read_bytes()
     evaluate.run(CONFIG, run)
     assert (run.out / "scores.json").read_bytes() == first

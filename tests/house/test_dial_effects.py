@@ -38,7 +38,7 @@ CHANGES = {
     "quantize.group_size": {"quantize", "evaluate", "package", "report"},
     "evaluate.n_windows": {"evaluate", "report"},
     "package.image_version": {"package", "report"},
-    "report.prompt": {"report"},
+    "report.seed": {"report"},
     "machine.threads": {"ladder"} | LANGUAGE_MODELS,
 }
 STAGE = """\

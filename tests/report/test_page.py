@@ -48,7 +48,7 @@ def test_figures_are_on_the_page(results: dict[str, Any]) -> None:
         assert figure in words, figure
     for text in (
         "synthetic logs",
-        "88 of the 100 log records are generated",
+        "88 of the 100 log records are written by machines",
         "Absent: hellaswag_lm_eval_acc_norm_char. the set hellaswag_val was not fetched",
         "Measured, never booted",
         "There is no EIF: no Debian here",
