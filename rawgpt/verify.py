@@ -77,7 +77,8 @@ def _parent_link(
     if parent is None:
         detail = f"its parent {parent_sha256[:12]} is not here: made again or damaged since; {remedy}"
         return Link(name=name, is_whole=False, detail=detail)
-    if infos[parent].get("tokenizer_fingerprint") != info.get("tokenizer_fingerprint"):
+    own = info.get("tokenizer_fingerprint")  # an adapter has none: it speaks with its base's tokenizer
+    if own is not None and own != infos[parent].get("tokenizer_fingerprint"):
         detail = f"its tokenizer is not that of its parent {_label(parent)}; {remedy}"
         return Link(name=name, is_whole=False, detail=detail)
     return Link(name=name, is_whole=True, detail=f"{sha256[:12]}, from {_label(parent)}")

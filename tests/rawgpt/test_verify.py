@@ -4,7 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
+from gpt.checkpoint.adapter import save_adapter
 from gpt.checkpoint.manifest import file_sha256
 from gpt.model.config import ModelConfig
 from gpt.tokenizer.tokenizer import Tokenizer, train_tokenizer
@@ -105,3 +107,12 @@ stages:
     lock.write_text("stages: [")
     with pytest.raises(ValueError, match="damaged; run `git checkout"):
         lock_links(lock)
+
+
+def test_an_adapter_as_finetune_writes_it_is_whole(root: Path) -> None:
+    """Guards: an adapter called broken because it has no tokenizer of its own."""
+    folder = root / "finetune/adapter"
+    save_adapter(
+        folder, {"a": torch.ones(1)}, base_sha256=sha_of(root, "pretrain"), lora={}, stage="finetune"
+    )
+    assert "finetune/adapter" not in broken(model_links(root))
