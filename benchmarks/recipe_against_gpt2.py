@@ -1,7 +1,7 @@
 """Does pretrain's recipe earn its dials? The same tokens once more with the plain GPT-2 recipe.
 
 Plain: LayerNorm, GELU, learned positions, biases, MHA, AdamW with cosine (lr 6e-4 as GPT-2 small in
-nanoGPT, and twice a larger one, since a small model takes more), weight decay 0.1, dropout 0; the same
+nanoGPT, and two larger ones), weight decay 0.1, dropout 0; the same
 depth, width, parameters within 3%, batch, order of samples, validation and seed.
 Needs the shards of `dvc repro shard`. About ten minutes for the laptop profile.
 """

@@ -30,7 +30,8 @@ def lengthen_run(steps: int) -> None:
 
 
 def test_killed_and_resumed_equals_uninterrupted(project: Path) -> None:  # noqa: F811
-    """Guards: anything that the next step depends on and that is not saved. Three kills, some mid-save."""
+    """Guards: anything that the next step depends on and that is not saved. Three kills at random
+    moments; whether one falls inside a save is chance (tests/checkpoint covers leftovers of a save)."""
     lengthen_run(60)
     run_chain("pretrain")
     expected = check_manifest(CHECKPOINT)
