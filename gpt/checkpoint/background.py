@@ -36,8 +36,12 @@ class BackgroundSaver:
 
     def poll(self) -> None:
         """Raise what the save in flight raised, if it has ended; never wait."""
-        if self._thread is not None and not self._thread.is_alive():
+        if not self.is_busy():
             self.wait()
+
+    def is_busy(self) -> bool:
+        """Return whether a save is being written."""
+        return self._thread is not None and self._thread.is_alive()
 
     def wait(self) -> None:
         """Wait for the save in flight; raise what it raised."""
