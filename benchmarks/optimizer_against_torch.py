@@ -2,8 +2,8 @@
 
 A small transformer takes STEPS steps with gpt.optim; a twin gets the same gradients and is updated by
 torch.optim with groups, schedule and clipping written out here by hand. AdamW is compared with the plain
-(not fused) torch.optim.AdamW; Muon with torch.optim.Muon (adjust_lr_fn "original", Nesterov, five steps), which
-runs Newton-Schulz in bfloat16: once as shipped, once with that one conversion replaced by float32.
+(not fused) torch.optim.AdamW; Muon with torch.optim.Muon (adjust_lr_fn "original", Nesterov, five steps),
+which runs Newton-Schulz in bfloat16: once as shipped, once with that one conversion replaced by float32.
 The tokens are random (synthetic): what is compared is arithmetic.
 """
 
