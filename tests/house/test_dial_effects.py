@@ -29,7 +29,7 @@ CHANGES = {
     "fetch.seed": ALL,
     "tokenize.vocab_size": {"tokenize", "shard"} | LANGUAGE_MODELS,
     "shard.min_train_tokens": {"shard"} | LANGUAGE_MODELS,
-    "ladder.bigram_lr": {"ladder", "report"},
+    "ladder.train.optim.lr": {"ladder", "report"},
     "pretrain.train.optim.lr": LANGUAGE_MODELS,
     "scale.dense.train.steps": {"scale@dense", "evaluate", "report"},
     "scale.moe.growth.n_experts": {"scale@moe", "evaluate", "report"},
@@ -111,7 +111,7 @@ def test_a_changed_dial_reruns_exactly_its_dependents(project: Path, monkeypatch
     assert rerun(project) == ALL
     assert rerun(project) == set()
     original = (project / "params.yaml").read_text()
-    for text in (original + "# a comment\n", original.replace("3.0e-3", "0.003")):
+    for text in (original + "# a comment\n", original.replace("1.0e-2", "0.01")):
         (project / "params.yaml").write_text(text)
         assert rerun(project) == set()
     for dial, expected in CHANGES.items():
