@@ -40,7 +40,7 @@ def foreign_tokenizer(
     ordinary = {symbols: i for symbols, i in vocabulary.items() if symbols not in special_tokens}
     ids = sorted([*ordinary.values(), *special_tokens.values()])
     if ids != list(range(len(ids))):
-        gap = next((n for n, i in enumerate(ids) if n != i), len(ids))
+        gap = next(min(n, i) for n, i in enumerate(ids) if n != i)
         raise ValueError(f"{where}: token id {gap} is missing or given twice")
     ranks = {_to_bytes(symbols, where): i for symbols, i in ordinary.items()}
     _check_merges(ranks, [(_to_bytes(a, where), _to_bytes(b, where)) for a, b in merges], where)

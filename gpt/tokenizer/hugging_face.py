@@ -53,9 +53,9 @@ def _parse(content: dict[str, Any], where: str) -> Tokenizer:
         raise ValueError(
             f"{where}: normalizer {content['normalizer']['type']!r} is not held; text stays as it is"
         )
-    post = content.get("post_processor")
-    if post and post["type"] != "ByteLevel":
-        raise ValueError(f"{where}: post_processor {post['type']!r} adds tokens to every text; not held")
+    for step in _steps(content.get("post_processor"), "processors"):
+        if step["type"] != "ByteLevel" and (step["type"] != "TemplateProcessing" or step["special_tokens"]):
+            raise ValueError(f"{where}: post_processor {step['type']!r} adds tokens to every text; not held")
     added = content.get("added_tokens", [])
     if ordinary := next((token["content"] for token in added if not token["special"]), None):
         raise ValueError(f"{where}: added_tokens: {ordinary!r} is ordinary text; special tokens are read")
@@ -67,7 +67,7 @@ def _parse(content: dict[str, Any], where: str) -> Tokenizer:
 
 def _pattern(node: dict[str, Any], where: str) -> str:
     """Return the split pattern that a pre_tokenizer means."""
-    steps = node["pretokenizers"] if node["type"] == "Sequence" else [node]
+    steps = _steps(node, "pretokenizers")
     kinds = [step["type"] for step in steps]
     if kinds[-1] != "ByteLevel" or steps[-1]["add_prefix_space"]:
         raise ValueError(f"{where}: pre_tokenizer {kinds} is not held; plain byte-level BPE is read")
@@ -81,6 +81,14 @@ def _pattern(node: dict[str, Any], where: str) -> str:
         if split["behavior"] == "Isolated" and not split["invert"]:
             return str(split["pattern"]["Regex"])
     raise ValueError(f"{where}: pre_tokenizer {kinds} with these dials is not held")
+
+
+def _steps(node: dict[str, Any] | None, key: str) -> list[dict[str, Any]]:
+    """Return the parts of a sequence, the one part that stands alone, or none."""
+    if not node:
+        return []
+    parts: list[dict[str, Any]] = node[key] if node["type"] == "Sequence" else [node]
+    return parts
 
 
 def _pairs(merges: list[list[str]], where: str) -> list[tuple[str, str]]:
