@@ -1,12 +1,12 @@
 """Where a benchmark writes: benchmarks/results/<name>.json, with the command and the machine."""
 
 import json
+import os
 import platform
 import sys
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 
 RESULTS = Path(__file__).parent / "results"
@@ -22,18 +22,18 @@ def machine() -> dict[str, Any]:
     return {
         "cpu": model,
         "capability": torch.backends.cpu.get_cpu_capability(),
-        "cores": psutil.cpu_count(),
-        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "cores": os.cpu_count(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "python": platform.python_version(),
         "torch": torch.__version__,
     }
 
 
-def write_result(name: str, result: dict[str, Any]) -> None:
-    """Write a result and print it."""
+def write_result(name: str, result: dict[str, Any], *, suffix: str = "") -> None:
+    """Write a result of benchmark `name` to <name><suffix>.json and print it."""
     RESULTS.mkdir(exist_ok=True)
     command = f"python -m benchmarks.{name} {' '.join(sys.argv[1:])}".strip()
     text = json.dumps({"command": command, "machine": machine(), **result}, indent=2)
-    (RESULTS / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+    (RESULTS / f"{name}{suffix}.json").write_text(text + "\n", encoding="utf-8")
     print(text)

@@ -1,6 +1,7 @@
 """pretrain: a transformer from random weights."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from gpt.model.config import ModelConfig
 from gpt.model.init_weights import init_weights
@@ -24,7 +25,7 @@ class PretrainConfig:
 
 
 @stage(config=PretrainConfig, inputs=("shards", "tokenizer"))
-def pretrain(config: PretrainConfig, run: StageRun) -> dict[str, float]:
+def pretrain(config: PretrainConfig, run: StageRun) -> dict[str, Any]:
     """Train from scratch; the same command resumes."""
     device = prepare_machine(run.machine)
     if config.model.max_seq_len < config.train.seq_len:

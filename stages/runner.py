@@ -26,8 +26,9 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from gpt.config import fingerprint, load_section, to_dotted
-from gpt.train.metrics import MetricSink
+from gpt.config import fingerprint, load_section, to_dict, to_dotted
+from gpt.train.config import shaping_dials
+from gpt.train.metrics import LOG, MetricSink
 from stages import tracking
 from stages.outputs import code_hash, house_modules, install_outputs, tree_hash, write_json
 
@@ -140,7 +141,12 @@ class Stage:
                 raise ValueError(f"--{flag} {path}: no such path; run `dvc repro {path}` first")
         modules = house_modules()
         code = code_hash(modules)
-        key = fingerprint(config, machine, code, {k: tree_hash(p) for k, p in inputs.items()})
+        hashes = {k: tree_hash(p) for k, p in inputs.items()}
+        dials = to_dict(config)
+        if "train" in dials:  # a run resumes across a change of the dials that shape nothing
+            dials["train"] = shaping_dials(dials["train"])
+        key = fingerprint(dials, machine, code, hashes)
+        _say_what_is_not_resumed(label, key)
         temporary = args.out.parent / f".{args.out.name}.tmp"
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
@@ -162,10 +168,15 @@ class Stage:
                 raise ValueError("code or params changed while it ran; run `dvc repro` again")
             metrics["time_s"] = round(time.monotonic() - started, 1)
             write_json(temporary / "metrics.json", metrics)
+            _keep_logs(run.resume_dir, temporary)
             install_outputs(temporary, args.out)
-            shutil.rmtree(RESUME_DIR / label, ignore_errors=True)  # done: nothing to resume
+            if metrics.get("stopped_by") != "budget":  # a larger budget goes on from there
+                shutil.rmtree(RESUME_DIR / label, ignore_errors=True)  # done: nothing to resume
             sink.log(0, {f"final.{k}": v for k, v in metrics.items() if isinstance(v, int | float)})
             status = "FINISHED"
+        except (SystemExit, KeyboardInterrupt):
+            status = "KILLED"
+            raise
         finally:
             tracking.close_stage_run(sink, status)
             shutil.rmtree(temporary, ignore_errors=True)
@@ -194,10 +205,28 @@ def _fail(label: str, error: object, code: int) -> int:
     return code
 
 
+def _say_what_is_not_resumed(label: str, key: str) -> None:
+    """Name the states of other dials, inputs or code that lie about: this run begins without them."""
+    folder = RESUME_DIR / label
+    others = sorted(f.name for f in folder.iterdir() if f.name != key) if folder.is_dir() else []
+    if others and not (folder / key).exists():
+        print(
+            f"{label}: begins anew; {folder}/{others[0]} is of other dials, inputs, code or machine settings",
+            file=sys.stderr,
+        )
+
+
+def _keep_logs(resume_dir: Path, out: Path) -> None:
+    """Copy a run's row logs beside its results: log.jsonl, or log-<rung>.jsonl where it trained several."""
+    for log in sorted(resume_dir.rglob(LOG)):
+        names = ["log", *log.parent.relative_to(resume_dir).parts]
+        shutil.copyfile(log, out / f"{'-'.join(names)}.jsonl")
+
+
 def _explain(error: OSError) -> str:
     """Name the path and the remedy of an operating-system error."""
     where = error.filename or "a file"
-    if error.errno == errno.ENOSPC:
+    if error.errno == errno.ENOSPC and error.strerror == os.strerror(errno.ENOSPC):
         free = shutil.disk_usage(".").free
         return f"{where}: the disk is full ({free:,} bytes free); free some space and run again"
     return f"{where}: {error.strerror or error}"

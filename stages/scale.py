@@ -1,6 +1,7 @@
 """scale: a bigger model grown from a trained one; variant `dense` by depth and width, `moe` by experts."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from gpt.checkpoint.save_load import load_model, load_tensors, open_checkpoint
 from gpt.growth.config import GrowthConfig
@@ -21,7 +22,7 @@ class ScaleConfig:
 
 
 @stage(config=ScaleConfig, inputs=("parent", "shards", "tokenizer"))
-def scale(config: ScaleConfig, run: StageRun) -> dict[str, float]:
+def scale(config: ScaleConfig, run: StageRun) -> dict[str, Any]:
     """Grow, state the loss before and after growth, train on."""
     device = prepare_machine(run.machine)
     corpus = open_corpus(run, config.train, device)

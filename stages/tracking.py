@@ -33,6 +33,8 @@ from stages.tracking_journal import (
 
 EXPERIMENT = "rawgpt"
 CLOSE_LIMIT_S = 60.0
+KILLED_LIMIT_S = 5.0
+"""A stage that was told to stop has ten seconds in all."""
 MAX_METRICS, MAX_PARAMS, MAX_VALUE = 1000, 100, 6000  # MLflow's caps
 READ_BYTES = 1 << 18
 EXIT_KEPT = 3
@@ -78,13 +80,13 @@ def start_uploader(folder: Path) -> subprocess.Popen[bytes]:
 
 
 def close_stage_run(sink: MetricSink, status: str) -> None:
-    """End the record of a stage (FINISHED, FAILED or KILLED); wait at most CLOSE_LIMIT_S."""
+    """End the record of a stage (FINISHED, FAILED or KILLED); wait at most CLOSE_LIMIT_S, KILLED_LIMIT_S when killed."""
     global _current, _uploader
     if isinstance(sink, JournalSink):
         sink.append({"end": status})
         assert _uploader is not None
         try:
-            code = _uploader.wait(CLOSE_LIMIT_S)
+            code = _uploader.wait(KILLED_LIMIT_S if status == "KILLED" else CLOSE_LIMIT_S)
         except subprocess.TimeoutExpired:
             _uploader.kill()
             code = _uploader.wait()

@@ -4,6 +4,7 @@ import csv
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -16,8 +17,10 @@ from gpt.model.transformer import Transformer
 from gpt.tokenizer.tokenizer import Tokenizer
 from gpt.tokenizer.vocab_file import load_tokenizer
 from gpt.train.config import TrainConfig
-from gpt.train.loop import DTYPES, TrainResult, train
+from gpt.train.loop import TrainResult, train
 from gpt.train.objective import mixture_next_token, next_token
+from gpt.train.precision import DTYPES
+from gpt.train.samples import text_samples
 from gpt.train.validate import Validate, fixed_validation
 from stages.runner import StageRun
 
@@ -71,6 +74,7 @@ def train_language_model(
         device=device,
         resume_dir=run.resume_dir,
         flops_per_token=training_flops_per_token(model.config, config.seq_len),
+        sample=text_samples(corpus.tokenizer, config, device) if config.sample_every else None,
     )
 
 
@@ -81,7 +85,7 @@ def save_trained(
     run: StageRun,
     config: object,
     parent_sha256: str | None = None,
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """Write checkpoint/ and curve.csv; return the metrics that every trained model has."""
     save_checkpoint(
         run.out / "checkpoint",
@@ -100,6 +104,8 @@ def save_trained(
         "val_bpb": round(result.val_loss / math.log(2) / corpus.val_bytes_per_token, 4),
         "parameters": count.total,
         "active_parameters": count.active,
+        "stopped_by": result.stopped_by,
+        "train_steps": result.steps,
         "train_tokens": result.tokens,
         "train_s": round(result.elapsed_s, 1),
         "tokens_per_s": round(result.tokens / result.elapsed_s),

@@ -6,7 +6,10 @@ A folder without it is unfinished; a file that differs from it is damaged. Both 
 import hashlib
 import json
 import os
+import shutil
 from pathlib import Path
+
+from gpt.checkpoint.durable_file import write_durably
 
 MANIFEST = "manifest.json"
 
@@ -17,16 +20,36 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_manifest(folder: Path) -> str:
-    """Write the manifest of a finished folder; return the manifest's own sha256."""
+def write_manifest(folder: Path, hashes: dict[str, str] | None = None) -> str:
+    """Write the manifest of a finished folder; return the manifest's own sha256.
+
+    Files that `hashes` names are taken at their word; all others are hashed and flushed to the disk.
+    """
     names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
-    hashes = {name: file_sha256(folder / name) for name in names if name != MANIFEST}
-    path = folder / MANIFEST
-    with path.open("w", encoding="utf-8") as file:
-        file.write(json.dumps({"files": hashes}, indent=2) + "\n")
-        file.flush()
+    known = hashes or {}
+    entries = {n: known[n] if n in known else _hash_and_flush(folder / n) for n in names if n != MANIFEST}
+    text = json.dumps({"files": entries}, indent=2) + "\n"
+    return write_durably(folder / MANIFEST, [text.encode()])
+
+
+def _hash_and_flush(path: Path) -> str:
+    with path.open("rb") as file:
         os.fsync(file.fileno())
-    return file_sha256(path)
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def old_name(folder: Path) -> Path:
+    """Return where a folder waits while its replacement takes its name."""
+    return folder.parent / f".{folder.name}.old"
+
+
+def recover(folder: Path) -> None:
+    """Finish or undo a replacement that a kill interrupted; do nothing where there was none."""
+    old = old_name(folder)
+    if old.exists() and folder.exists():
+        shutil.rmtree(old)  # the new one has its name
+    elif old.exists():
+        os.replace(old, folder)
 
 
 def check_manifest(folder: Path) -> str:
@@ -34,6 +57,8 @@ def check_manifest(folder: Path) -> str:
 
     Raises ValueError that names what is missing, surplus or damaged.
     """
+    if not folder.exists():
+        recover(folder)
     path = folder / MANIFEST
     if not path.is_file():
         raise ValueError(f"{folder}: no {MANIFEST}, so it is unfinished or no checkpoint; make it again")

@@ -4,77 +4,161 @@
 newest whole one wins; a damaged one is named and skipped. Rules: reliability note, section 1.
 """
 
+import errno
 import json
+import os
 import shutil
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from gpt.checkpoint import faults
 from gpt.checkpoint.atomic import atomic_folder
-from gpt.checkpoint.manifest import check_manifest
+from gpt.checkpoint.durable_file import write_durably
+from gpt.checkpoint.manifest import check_manifest, recover
 from gpt.checkpoint.safetensors import read_safetensors, write_safetensors
 
 KEEP = 2
+MARGIN_BYTES = 2**20
+"""For state.json, the manifest and the file system's own."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ResumeState:
-    """Everything that the next step depends on. Dropout's randomness is a function of (seed, step)."""
+    """Everything that the next step depends on.
+
+    The data cursor is `step` times the samples of a step; dropout's randomness is a function of
+    (seed, step); the schedule is a function of `step`. So none of them is stored.
+    """
 
     step: int
-    """Optimizer steps done."""
+    """Optimizer steps done, skipped ones included."""
+    run: str
+    """Fingerprint of the dials and the names that this state belongs to."""
     model: dict[str, Tensor]
+    """Trainable parameters and persistent buffers."""
     optimizer: dict[str, Tensor]
+    guard: dict[str, float]
+    """Running statistics of the loss, and bad steps in a row."""
+    scaler: dict[str, float]
+    """fp16's loss scale and its counter; empty with fp32 and bf16."""
     history: list[dict[str, float]]
     """Logged rows up to `step`."""
-    elapsed_s: float
-    """Training seconds spent so far, over all attempts."""
+
+
+TENSORS = ("model", "optimizer")
+
+
+def state_bytes(state: ResumeState) -> int:
+    """Return the bytes of a state's tensors."""
+    return sum(t.numel() * t.element_size() for part in TENSORS for t in getattr(state, part).values())
 
 
 def save_resume_state(resume_dir: Path, state: ResumeState) -> None:
-    """Write `step-N` atomically, then remove all but the newest KEEP.
+    """Write `step-N` atomically, then remove all but it and the newest KEEP - 1 before it.
 
-    Raises OSError (the folder is left as it was) when the disk holds less than one more state.
+    A state of a later step is a damaged one that was skipped: it goes too. Raises OSError with the
+    path, the needed and the free bytes; the older states are then as they were.
     """
-    resume_dir.mkdir(parents=True, exist_ok=True)
-    tensors = [*state.model.values(), *state.optimizer.values()]
-    needed = sum(t.numel() * t.element_size() for t in tensors)
-    free = shutil.disk_usage(resume_dir).free
-    if free < needed + 2**20:
-        raise OSError(28, f"a checkpoint needs {needed:,} bytes, {free:,} are free", str(resume_dir))
-    with atomic_folder(resume_dir / f"step-{state.step}") as folder:
-        write_safetensors(folder / "model.safetensors", state.model)
-        write_safetensors(folder / "optimizer.safetensors", state.optimizer)
-        rest: dict[str, Any] = {
-            "step": state.step,
-            "history": state.history,
-            "elapsed_s": state.elapsed_s,
-        }
-        (folder / "state.json").write_text(json.dumps(rest) + "\n", encoding="utf-8")
-    for old in _steps(resume_dir)[KEEP:]:
-        shutil.rmtree(old)
+    needed = state_bytes(state)
+    target = resume_dir / f"step-{state.step}"
+    try:
+        resume_dir.mkdir(parents=True, exist_ok=True)
+        if _free_bytes(resume_dir) < needed + MARGIN_BYTES:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
+        _write(target, state)
+    except OSError as error:
+        raise OSError(
+            error.errno or errno.EIO,
+            f"the checkpoint of step {state.step} failed ({error.strerror or error}): it needs "
+            f"{needed:,} bytes, {_free_bytes(resume_dir):,} are free",
+            str(error.filename or target),
+        ) from error
+    older = [folder for folder in _steps(resume_dir) if _step(folder) < state.step]
+    for folder in set(_steps(resume_dir)) - {target, *older[: KEEP - 1]}:
+        shutil.rmtree(folder)
+        faults.hit("checkpoint.after_prune", folder)
+
+
+def _write(target: Path, state: ResumeState) -> None:
+    hashes: dict[str, str] = {}
+    with atomic_folder(target, hashes) as folder:
+        for part in TENSORS:
+            name = f"{part}.safetensors"
+            hashes[name] = write_safetensors(folder / name, getattr(state, part))
+        rest = {f.name: getattr(state, f.name) for f in fields(state) if f.name not in TENSORS}
+        hashes["state.json"] = write_durably(folder / "state.json", [(json.dumps(rest) + "\n").encode()])
+
+
+def check_room(resume_dir: Path, state_size: int) -> None:
+    """Refuse a run whose rotation the disk cannot hold: KEEP states and the one being written.
+
+    `state_size` is in bytes. Raises OSError with the path, the needed and the free bytes.
+    """
+    held = sum(f.stat().st_size for folder in _steps(resume_dir) for f in folder.iterdir())
+    needed = (KEEP + 1) * (state_size + MARGIN_BYTES) - held
+    free = _free_bytes(resume_dir)
+    if free < needed:
+        raise OSError(
+            errno.ENOSPC,
+            f"the checkpoints need {needed:,} bytes ({KEEP + 1} of {state_size:,}), {free:,} are free; "
+            "free some space, or write checkpoint_every: 0",
+            str(resume_dir),
+        )
 
 
 def load_resume_state(resume_dir: Path) -> ResumeState | None:
-    """Return the newest whole state, or None; says on stderr which damaged ones it skipped."""
+    """Return the newest whole state, or None where there is none; remove what a killed save left.
+
+    Says on stderr which damaged ones it skipped. Raises ValueError when there are states and all are
+    damaged: a run never begins anew without being told to.
+    """
+    _sweep(resume_dir)
+    damage: list[str] = []
     for folder in _steps(resume_dir):
         try:
             check_manifest(folder)
-            rest = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-            return ResumeState(
-                model=read_safetensors(folder / "model.safetensors"),
-                optimizer=read_safetensors(folder / "optimizer.safetensors"),
-                **rest,
-            )
-        except ValueError as error:
-            print(f"skipping a damaged checkpoint: {error}", file=sys.stderr)
+            rest: dict[str, Any] = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+            tensors: dict[str, Any] = {
+                part: read_safetensors(folder / f"{part}.safetensors") for part in TENSORS
+            }
+            state = ResumeState(**tensors, **rest)
+        except (ValueError, TypeError, OSError) as error:
+            damage.append(str(error))
+            continue
+        for text in damage:
+            print(f"skipped a damaged checkpoint: {text}; going on from step {state.step}", file=sys.stderr)
+        return state
+    if damage:
+        raise ValueError(
+            f"{resume_dir}: all {len(damage)} checkpoints are damaged ({damage[0]}); "
+            "delete the folder to begin anew at step 0"
+        )
     return None
+
+
+def _sweep(resume_dir: Path) -> None:
+    """Remove the temporary folders of killed saves; undo their interrupted replacements."""
+    for old in resume_dir.glob(".step-*.old"):
+        recover(resume_dir / old.name.removeprefix(".").removesuffix(".old"))
+    for temporary in resume_dir.glob(".step-*.tmp"):
+        shutil.rmtree(temporary)
 
 
 def _steps(resume_dir: Path) -> list[Path]:
     """Return the finished step folders, newest first."""
     folders = [f for f in resume_dir.glob("step-*") if f.name.removeprefix("step-").isdigit()]
-    return sorted(folders, key=lambda f: int(f.name.removeprefix("step-")), reverse=True)
+    return sorted(folders, key=_step, reverse=True)
+
+
+def _step(folder: Path) -> int:
+    return int(folder.name.removeprefix("step-"))
+
+
+def _free_bytes(path: Path) -> int:
+    """Return the free bytes of the disk that holds `path`, which need not exist yet."""
+    existing = next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
+    return shutil.disk_usage(existing).free

@@ -5,14 +5,15 @@ little-endian). It carries no checksum: manifest.py adds one.
 """
 
 import json
-import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from gpt.checkpoint.durable_file import write_durably
 
 MAX_HEADER_BYTES = 100_000_000
 DTYPES = {
@@ -32,8 +33,11 @@ NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 def write_safetensors(
     path: Path, tensors: Mapping[str, Tensor], *, metadata: dict[str, str] | None = None
-) -> None:
-    """Write tensors in name order and flush them to the disk; the same tensors give the same bytes."""
+) -> str:
+    """Write tensors in name order and flush them to the disk; return the file's sha256.
+
+    The same tensors give the same bytes. Raises OSError.
+    """
     header: dict[str, Any] = {} if metadata is None else {"__metadata__": metadata}
     offset = 0
     for name, tensor in sorted(tensors.items()):
@@ -46,13 +50,15 @@ def write_safetensors(
         offset += size
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # the data starts aligned
-    with path.open("wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text)
-        for _, tensor in sorted(tensors.items()):
-            raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-            file.write(raw.numpy().data)
-        file.flush()
-        os.fsync(file.fileno())
+    return write_durably(path, _chunks(struct.pack("<Q", len(text)) + text, tensors))
+
+
+def _chunks(head: bytes, tensors: Mapping[str, Tensor]) -> Iterator[bytes | memoryview]:
+    """Yield the file's bytes: the head, then every tensor's, one after the other."""
+    yield head
+    for _, tensor in sorted(tensors.items()):
+        raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        yield raw.numpy().data
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:

@@ -12,9 +12,10 @@ from gpt.finetune.sft import sft_batches
 from gpt.model.flops import training_flops_per_token
 from gpt.model.transformer import Transformer
 from gpt.tokenizer.tokenizer import Tokenizer
-from gpt.train.loop import DTYPES, TrainResult, train
+from gpt.train.loop import TrainResult, train
 from gpt.train.metrics import MetricSink
 from gpt.train.objective import next_token
+from gpt.train.precision import DTYPES
 from gpt.train.validate import fixed_validation
 
 

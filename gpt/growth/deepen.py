@@ -7,6 +7,7 @@ The loss after growth is the parent's, exactly.
 import torch
 from torch import Tensor
 
+VALUE_MIX = "attention.value_mix"
 OUTPUTS = ("attention.o_proj.weight", "feed_forward.down_proj.weight")
 
 
@@ -22,6 +23,9 @@ def deepen(tensors: dict[str, Tensor], old_layers: int, new_layers: int) -> dict
                 rest = name.removeprefix(prefix)
                 zero = is_new and (rest in OUTPUTS or rest in _biases())
                 grown[f"blocks.{position}.{rest}"] = torch.zeros_like(tensor) if zero else tensor.clone()
+    if any(name.endswith(VALUE_MIX) for name in tensors):  # the first block has none to copy
+        for position in range(1, new_layers):
+            grown.setdefault(f"blocks.{position}.{VALUE_MIX}", torch.zeros(1))
     return grown
 
 

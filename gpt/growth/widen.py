@@ -30,7 +30,7 @@ def widen(tensors: dict[str, Tensor], old: ModelConfig, new: ModelConfig, seed: 
                 target.fill_(1.0)
             target[: old.dim] = tensor * gain
         elif tensor.ndim == 1:
-            target[: len(tensor)] = tensor
+            target[: len(tensor)] = tensor  # a new channel is zero, whatever its token shift's share
         else:
             _fill_new_inputs(name, target, tensor, old, new, generator)
             target[: tensor.shape[0], : tensor.shape[1]] = tensor
@@ -40,6 +40,8 @@ def widen(tensors: dict[str, Tensor], old: ModelConfig, new: ModelConfig, seed: 
 
 def check_shapes(old: ModelConfig, new: ModelConfig) -> None:
     """Raise ValueError for a target that cannot contain its parent."""
+    if new.dim > old.dim and not old.norm_gain:
+        raise ValueError("norm_gain: widening scales the norms' gains and the parent has none; keep its dim")
     for name in ("dim", "n_heads", "n_kv_heads", "ffn_dim", "n_layers"):
         if getattr(new, name) < getattr(old, name):
             raise ValueError(f"{name}: {getattr(new, name)} is below the parent's {getattr(old, name)}")
@@ -87,9 +89,11 @@ def _shape(name: str, tensor: Tensor, old: ModelConfig, new: ModelConfig) -> tup
         axes = out_in[leaf] if tensor.ndim == 2 else out_in[leaf][:1]
         assert tuple(tensor.shape) == tuple(axis[0] for axis in axes), (name, tensor.shape)
         return tuple(axis[1] for axis in axes)
-    if leaf in ("q_norm", "k_norm"):
+    if leaf in ("q_norm", "k_norm") or name.endswith("value_mix"):
         return tuple(tensor.shape)
-    if leaf in ("embed", "position", "lm_head"):
+    if leaf.endswith("_shift"):
+        return (new.dim,)
+    if leaf in ("embed", "position", "lm_head", "table"):
         return (tensor.shape[0], new.dim)
     assert "norm" in leaf, name
     return (new.dim,)

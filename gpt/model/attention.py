@@ -1,5 +1,9 @@
-"""Causal self-attention with grouped keys and values, optional QK-norm and rotary positions."""
+"""Causal self-attention with grouped keys and values, optional QK-norm and rotary positions.
 
+Value residual: Zhou et al. 2024 (ResFormer), eq. 7, with one learned share per block.
+"""
+
+import torch
 from torch import Tensor, nn
 
 from gpt.kernels.attention_backends import attention
@@ -27,19 +31,40 @@ class Attention(nn.Module):
         self.v_proj = nn.Linear(config.dim, kv_dim, bias=config.bias)
         self.o_proj = nn.Linear(config.dim, config.dim, bias=config.bias)
         if config.qk_norm:
-            self.q_norm = nn.RMSNorm(config.head_dim, eps=config.norm_eps)
-            self.k_norm = nn.RMSNorm(config.head_dim, eps=config.norm_eps)
+            self.q_norm = nn.RMSNorm(
+                config.head_dim, eps=config.norm_eps, elementwise_affine=config.norm_gain
+            )
+            self.k_norm = nn.RMSNorm(
+                config.head_dim, eps=config.norm_eps, elementwise_affine=config.norm_gain
+            )
+        self.mixes_values = config.value_residual and layer > 0
+        if self.mixes_values:
+            self.value_mix = nn.Parameter(torch.empty(1))
 
-    def forward(self, x: Tensor, rope: tuple[Tensor, Tensor] | None, cache: KVCache | None = None) -> Tensor:
-        """Attend over x (B, T, C) and the cached positions; returns (B, T, C)."""
+    def forward(
+        self,
+        x: Tensor,
+        rope: tuple[Tensor, Tensor] | None,
+        first_values: Tensor | None = None,
+        cache: KVCache | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Attend over x (B, T, C) and the cached positions; returns (B, T, C) and x's values.
+
+        `first_values` (B, T, G, D) are those that the first block returned: later blocks mix them into
+        their own when the config asks for it.
+        """
         q, k, v = self.project(x, rope)
+        values = v  # (B, T, G, D)
+        if self.mixes_values:
+            assert first_values is not None
+            v = v.lerp(first_values, self.value_mix)  # (B, T, G, D)
         if cache is not None:
             k, v = cache.update(self.layer, k, v)  # (B, S, G, D)
         out = attention(q, k, v, backend=self.config.attention_backend)  # (B, T, H, D)
-        return self.o_proj(out.flatten(2))  # (B, T, C)
+        return self.o_proj(out.flatten(2)), values  # (B, T, C)
 
     def project(self, x: Tensor, rope: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Return q (B, T, H, D), k and v (B, T, G, D), normalized and rotated."""
+        """Return q (B, T, H, D), k and v (B, T, G, D), normalized and rotated, values unmixed."""
         d = self.config.head_dim
         q = self.q_proj(x).unflatten(-1, (-1, d))  # (B, T, H, D)
         k = self.k_proj(x).unflatten(-1, (-1, d))  # (B, T, G, D)

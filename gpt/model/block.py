@@ -4,10 +4,12 @@ from torch import Tensor, nn
 
 from gpt.model.attention import Attention
 from gpt.model.config import ModelConfig
+from gpt.model.dropout import Dropout
 from gpt.model.feed_forward import FeedForward
 from gpt.model.kv_cache import KVCache
 from gpt.model.moe import MixtureOfExperts
 from gpt.model.norm import make_norm
+from gpt.model.token_shift import TokenShift
 
 
 class Block(nn.Module):
@@ -15,13 +17,39 @@ class Block(nn.Module):
 
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
+        self.layer = layer
         self.attention_norm = make_norm(config)
         self.attention = Attention(config, layer)
         self.ffn_norm = make_norm(config)
         self.feed_forward = MixtureOfExperts(config) if config.n_experts else FeedForward(config)
-        self.dropout = nn.Dropout(config.dropout)
+        self.has_shift = config.token_shift
+        if self.has_shift:
+            self.attention_shift = TokenShift(config.dim)
+            self.ffn_shift = TokenShift(config.dim)
+        self.dropout = Dropout(config.dropout)
 
-    def forward(self, x: Tensor, rope: tuple[Tensor, Tensor] | None, cache: KVCache | None = None) -> Tensor:
-        """Map x (B, T, C) to (B, T, C)."""
-        x = x + self.dropout(self.attention(self.attention_norm(x), rope, cache))
-        return x + self.dropout(self.feed_forward(self.ffn_norm(x)))
+    def forward(
+        self,
+        x: Tensor,
+        rope: tuple[Tensor, Tensor] | None,
+        first_values: Tensor | None = None,
+        cache: KVCache | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Map x (B, T, C) to (B, T, C) and the first block's values (B, T, G, D), handed on."""
+        attended, values = self.attention(self.attention_input(x, cache), rope, first_values, cache)
+        x = x + self.dropout(attended)
+        x = x + self.dropout(self.feed_forward(self._ffn_input(x, cache)))
+        return x, values if first_values is None else first_values
+
+    def attention_input(self, x: Tensor, cache: KVCache | None = None) -> Tensor:
+        """Return what attention sees of the residual stream x (B, T, C)."""
+        h = self.attention_norm(x)
+        if not self.has_shift:
+            return h
+        return self.attention_shift(h, None if cache is None else cache.shift(self.layer, 0, h))
+
+    def _ffn_input(self, x: Tensor, cache: KVCache | None) -> Tensor:
+        h = self.ffn_norm(x)
+        if not self.has_shift:
+            return h
+        return self.ffn_shift(h, None if cache is None else cache.shift(self.layer, 1, h))

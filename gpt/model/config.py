@@ -24,6 +24,8 @@ class ModelConfig:
     """F: hidden width of the feed-forward (of one expert, for a mixture)."""
     norm: Literal["rmsnorm", "layernorm"] = "rmsnorm"
     norm_eps: float = 1.0e-5
+    norm_gain: bool = True
+    """Learned gains on every norm; false leaves the scaling to the matrices behind it."""
     activation: Literal["swiglu", "gelu", "relu2"] = "swiglu"
     """gelu is the tanh approximation of GPT-2; relu2 is squared ReLU."""
     position: Literal["rope", "learned"] = "rope"
@@ -37,6 +39,13 @@ class ModelConfig:
     dropout: float = 0.0
     logit_softcap: float = 0.0
     """c in c * tanh(logits / c); 0 turns it off."""
+    token_shift: bool = False
+    """Each block's two inputs are mixed with the previous token's, by a learned share per channel."""
+    value_residual: bool = False
+    """Values of later blocks are mixed with the first block's, by a learned share per block."""
+    bigram_rows: int = 0
+    """Rows of a table that adds an embedding of (previous token, token); pairs share rows when there
+    are fewer than vocab_size squared. 0 turns it off."""
     n_experts: int = 0
     """E: experts of each feed-forward; 0 is dense."""
     n_experts_per_token: int = 2
@@ -61,6 +70,10 @@ class ModelConfig:
             raise ValueError(f"n_kv_heads: {self.n_kv_heads} does not divide n_heads {self.n_heads}")
         if self.position == "rope" and self.head_dim % 2:
             raise ValueError(f"n_heads: rope needs an even head dim, dim / n_heads is {self.head_dim}")
+        if self.bigram_rows < 0:
+            raise ValueError(f"bigram_rows: must not be negative, got {self.bigram_rows}")
+        if not self.norm_gain and self.bias:
+            raise ValueError("norm_gain: a norm without gains has no bias; set bias: false")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout: 0 <= dropout < 1 is needed, got {self.dropout}")
         if self.n_experts and not 1 <= self.n_experts_per_token <= self.n_experts:

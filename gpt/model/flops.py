@@ -18,7 +18,7 @@ class ParameterCount:
     active: int
     """Those that one token meets: of a mixture, K of the E experts."""
     embedding: int
-    """Token embedding, learned positions and an untied output projection."""
+    """Token and bigram embeddings, learned positions and an untied output projection."""
 
 
 def count_parameters(config: ModelConfig) -> ParameterCount:
@@ -26,17 +26,20 @@ def count_parameters(config: ModelConfig) -> ParameterCount:
     c, d = config.dim, config.head_dim
     bias = int(config.bias)
     kv = config.n_kv_heads * d
-    norm = c * (2 if config.norm == "layernorm" and config.bias else 1)
+    norm = c * config.norm_gain * (2 if config.norm == "layernorm" and config.bias else 1)
     attention = 2 * c * c + 2 * c * kv + bias * (2 * c + 2 * kv)
-    attention += 2 * d if config.qk_norm else 0
+    attention += 2 * d if config.qk_norm and config.norm_gain else 0
     matrices = 3 if config.activation == "swiglu" else 2
     expert = matrices * c * config.ffn_dim + bias * ((matrices - 1) * config.ffn_dim + c)
     router = c * config.n_experts
-    block = attention + 2 * norm + router
+    shift = 2 * c if config.token_shift else 0
+    block = attention + 2 * norm + router + shift
     n_all, n_active = (config.n_experts, config.n_experts_per_token) if config.n_experts else (1, 1)
     embedding = config.vocab_size * c * (1 if config.tie_embeddings else 2)
     embedding += config.max_seq_len * c if config.position == "learned" else 0
-    fixed = embedding + norm + config.n_layers * block
+    embedding += config.bigram_rows * c
+    value_mixes = config.n_layers - 1 if config.value_residual else 0
+    fixed = embedding + norm + config.n_layers * block + value_mixes
     return ParameterCount(
         total=fixed + config.n_layers * n_all * expert,
         active=fixed + config.n_layers * n_active * expert,

@@ -9,6 +9,8 @@ from torch import nn
 
 from gpt.model.transformer import Transformer
 
+LEARNED_SHARES = ("_shift.share", ".value_mix")
+INITIAL_SHARE = 0.5
 RESIDUAL_OUTPUTS = ("o_proj.weight", "down_proj.weight", "experts_down")
 
 
@@ -21,6 +23,10 @@ def init_weights(
     residual_std = init_std / (2 * model.config.n_layers) ** 0.5
     for name, parameter in sorted(model.named_parameters()):
         if name.endswith(".bias"):
+            nn.init.zeros_(parameter)
+        elif name.endswith(LEARNED_SHARES):
+            nn.init.constant_(parameter, INITIAL_SHARE)
+        elif name == "bigram.table.weight":  # nothing is known of a pair before it is seen
             nn.init.zeros_(parameter)
         elif parameter.ndim == 1:  # norm gains
             nn.init.ones_(parameter)

@@ -7,7 +7,7 @@ from gpt.model.config import ModelConfig
 
 
 class KVCache:
-    """Preallocated keys and values, (L, B, max_seq_len, G, D) each."""
+    """Preallocated keys and values, (L, B, max_seq_len, G, D) each, and the last position of each shift."""
 
     def __init__(
         self,
@@ -28,6 +28,10 @@ class KVCache:
         self.values = torch.zeros(shape, device=device, dtype=dtype)
         self.length = 0
         """Positions filled; the transformer advances it once a forward pass."""
+        self.last_ids: Tensor | None = None
+        """The last token id of each sequence, (B,): what a bigram embedding looks back at."""
+        n_shifts = 2 * config.n_layers if config.token_shift else 0
+        self._shifts = torch.zeros(n_shifts, batch_size, config.dim, device=device, dtype=dtype)
 
     def update(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Store k and v (B, T, G, D) behind the filled positions; return all, (B, S, G, D)."""
@@ -35,3 +39,10 @@ class KVCache:
         self.keys[layer, :, self.length : end] = k
         self.values[layer, :, self.length : end] = v
         return self.keys[layer, :, :end].to(k.dtype), self.values[layer, :, :end].to(v.dtype)
+
+    def shift(self, layer: int, site: int, h: Tensor) -> Tensor:
+        """Return the position before h (B, T, C) at one of a block's two token shifts; keep h's last."""
+        index = 2 * layer + site
+        before = self._shifts[index].clone()  # (B, C)
+        self._shifts[index] = h[:, -1]
+        return before

@@ -8,6 +8,7 @@ balanced router scores K. Router z-loss: Zoph et al. 2022 eq. 5.
 import torch
 from torch import Tensor, nn
 
+from gpt.kernels.grouped_linear import grouped_linear
 from gpt.model.config import ModelConfig
 from gpt.model.feed_forward import activate
 
@@ -42,20 +43,19 @@ class MixtureOfExperts(nn.Module):
         self._measure(logits, top_experts)
 
         order = top_experts.flatten().argsort(stable=True)  # (N*K,) assignments, expert by expert
-        counts = torch.bincount(top_experts.flatten(), minlength=n_experts).tolist()
+        counts = torch.bincount(top_experts.flatten(), minlength=n_experts)  # (E,)
         token_of = order // n_chosen  # (N*K,)
+        sorted_out = self._experts(tokens[token_of], counts)  # (N*K, C)
+        scaled = sorted_out.float() * weights.flatten()[order, None]  # (N*K, C)
         out = torch.zeros_like(tokens, dtype=torch.float32)  # (N, C)
-        gathered = tokens[token_of]  # (N*K, C)
-        pieces = [self._expert(e, piece) for e, piece in enumerate(gathered.split(counts)) if len(piece)]
-        scaled = torch.cat(pieces).float() * weights.flatten()[order, None]  # (N*K, C)
         return out.index_add(0, token_of, scaled).to(x.dtype).view_as(x)
 
-    def _expert(self, e: int, x: Tensor) -> Tensor:
-        """Run expert e on its tokens (n, C)."""
+    def _experts(self, x: Tensor, counts: Tensor) -> Tensor:
+        """Run each expert on its own rows of x (N*K, C), which lie expert by expert."""
         swiglu = self.config.activation == "swiglu"
-        gate = nn.functional.linear(x, self.experts_gate[e]) if swiglu else None  # (n, F)
-        up = nn.functional.linear(x, self.experts_up[e])  # (n, F)
-        return nn.functional.linear(activate(up, gate, self.config.activation), self.experts_down[e])
+        gate = grouped_linear(x, self.experts_gate, counts) if swiglu else None  # (N*K, F)
+        up = grouped_linear(x, self.experts_up, counts)  # (N*K, F)
+        return grouped_linear(activate(up, gate, self.config.activation), self.experts_down, counts)
 
     def _measure(self, logits: Tensor, top_experts: Tensor) -> None:
         probability = logits.softmax(dim=-1).mean(dim=0)  # (E,)

@@ -11,6 +11,7 @@ from gpt.model.config import ModelConfig
 def make_norm(config: ModelConfig, width: int | None = None) -> nn.Module:
     """Make the config's norm over the last axis, `dim` wide unless `width` is given."""
     width = config.dim if width is None else width
+    eps, gain = config.norm_eps, config.norm_gain
     if config.norm == "layernorm":
-        return nn.LayerNorm(width, eps=config.norm_eps, bias=config.bias)
-    return nn.RMSNorm(width, eps=config.norm_eps)
+        return nn.LayerNorm(width, eps=eps, elementwise_affine=gain, bias=config.bias)
+    return nn.RMSNorm(width, eps=eps, elementwise_affine=gain)

@@ -5,9 +5,12 @@ Not here: the loss (loss.py), sampling (gpt/generate), LoRA and quantization (th
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
+from gpt.model.bigram_embedding import BigramEmbedding
 from gpt.model.block import Block
 from gpt.model.config import ModelConfig
+from gpt.model.dropout import Dropout
 from gpt.model.kv_cache import KVCache
 from gpt.model.norm import make_norm
 from gpt.model.rope import rope_table
@@ -22,7 +25,9 @@ class Transformer(nn.Module):
         self.embed = nn.Embedding(config.vocab_size, config.dim)
         if config.position == "learned":
             self.position = nn.Embedding(config.max_seq_len, config.dim)
-        self.dropout = nn.Dropout(config.dropout)
+        if config.bigram_rows:
+            self.bigram = BigramEmbedding(config.vocab_size, config.dim, config.bigram_rows)
+        self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.n_layers))
         self.final_norm = make_norm(config)
         self.lm_head = nn.Linear(config.dim, config.vocab_size, bias=False)
@@ -31,6 +36,8 @@ class Transformer(nn.Module):
         cos, sin = rope_table(config.max_seq_len, config.head_dim, config.rope_theta)
         self.register_buffer("rope_cos", cos, persistent=False)  # (max_seq_len, D/2)
         self.register_buffer("rope_sin", sin, persistent=False)
+        self.recompute_blocks = False
+        """Gradient checkpointing: keep only the blocks' inputs, compute the rest again on the way back."""
 
     def forward(self, token_ids: Tensor, cache: KVCache | None = None) -> Tensor:
         """Return logits (B, T, V) of token_ids (B, T); with a cache, they follow what it holds.
@@ -46,20 +53,27 @@ class Transformer(nn.Module):
         end = start + token_ids.shape[1]
         if end > self.config.max_seq_len:
             raise ValueError(f"{end} tokens do not fit max_seq_len {self.config.max_seq_len}")
-        x = self.embed_tokens(token_ids, start)  # (B, T, C)
+        x = self.embed_tokens(token_ids, cache)  # (B, T, C)
         rope = self.rope(start, end)
+        first_values = None  # (B, T, G, D) after the first block
         for block in self.blocks:
-            x = block(x, rope, cache)  # (B, T, C)
+            if self.recompute_blocks and torch.is_grad_enabled():
+                x, first_values = checkpoint(block, x, rope, first_values, use_reentrant=False)
+            else:
+                x, first_values = block(x, rope, first_values, cache)  # (B, T, C)
         if cache is not None:
-            cache.length = end
+            cache.length, cache.last_ids = end, token_ids[:, -1]
         return self.final_norm(x)
 
-    def embed_tokens(self, token_ids: Tensor, start: int = 0) -> Tensor:
-        """Return embeddings (B, T, C) of token_ids (B, T) that begin at position `start`."""
+    def embed_tokens(self, token_ids: Tensor, cache: KVCache | None = None) -> Tensor:
+        """Return embeddings (B, T, C) of token_ids (B, T) that follow what the cache holds."""
         x = self.embed(token_ids)  # (B, T, C)
         if self.config.position == "learned":
+            start = 0 if cache is None else cache.length
             positions = torch.arange(start, start + token_ids.shape[1], device=token_ids.device)
             x = x + self.position(positions)
+        if self.config.bigram_rows:
+            x = x + self.bigram(token_ids, None if cache is None else cache.last_ids)
         return self.dropout(x)
 
     def rope(self, start: int, end: int) -> tuple[Tensor, Tensor] | None:

@@ -14,16 +14,42 @@ COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 NEWTON_SCHULZ_STEPS = 5
 
 
+GRAM_ASPECT = 2
+"""Longer over shorter side from which iterating on the Gram matrix alone costs less."""
+
+
 def orthogonalize(matrix: Tensor) -> Tensor:
     """Return U of a stack (..., out, in): singular values near 1, singular vectors kept."""
-    a, b, c = COEFFICIENTS
     x = matrix / (matrix.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     tall = x.shape[-2] > x.shape[-1]
     x = x.mT if tall else x  # the Gram matrix is the smaller one
+    is_long = x.shape[-1] >= GRAM_ASPECT * x.shape[-2]
+    # the Gram form squares the condition number, which half precision cannot afford
+    x = _by_gram_matrix(x) if is_long and x.dtype == torch.float32 else _by_matrix(x)
+    return x.mT if tall else x
+
+
+def _by_matrix(x: Tensor) -> Tensor:
+    """Iterate x <- (a I + b G + c G^2) x with G = x x^T."""
+    a, b, c = COEFFICIENTS
     for _ in range(NEWTON_SCHULZ_STEPS):
         gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return x.mT if tall else x
+    return x
+
+
+def _by_gram_matrix(x: Tensor) -> Tensor:
+    """Do the same with G alone: every factor P = a I + b G + c G^2 commutes with G, so G <- P G P."""
+    a, b, c = COEFFICIENTS
+    gram = x @ x.mT
+    identity = torch.eye(gram.shape[-1], dtype=x.dtype, device=x.device)
+    product = identity
+    for step in range(NEWTON_SCHULZ_STEPS):
+        factor = a * identity + b * gram + c * gram @ gram
+        product = product @ factor if step else factor
+        if step < NEWTON_SCHULZ_STEPS - 1:
+            gram = factor @ gram @ factor
+    return product @ x
 
 
 class Muon(torch.optim.Optimizer):

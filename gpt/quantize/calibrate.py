@@ -67,13 +67,15 @@ def quantize_model(model: Transformer, token_ids: Tensor, config: QuantizeConfig
     model.eval()
     rope = model.rope(0, token_ids.shape[1])
     batches = [model.embed_tokens(ids) for ids in token_ids.split(BATCH_SEQUENCES)]  # (b, T, C) each
+    firsts: list[Tensor | None] = [None] * len(batches)  # the first block's values, (b, T, G, D)
     reports = []
     for index, block in enumerate(model.blocks):
         for names in input_groups(model, index):
-            hessian = _collect(model, block, names[0], batches, rope)
+            hessian = _collect(model, block, names[0], batches, firsts, rope)
             for name in names:
                 reports.append(_quantize_linear(model, name, hessian, config))
-        batches = [block(x, rope) for x in batches]
+        outputs = [block(x, rope, first) for x, first in zip(batches, firsts, strict=True)]
+        batches, firsts = [x for x, _ in outputs], [first for _, first in outputs]
     return reports
 
 
@@ -93,6 +95,7 @@ def _collect(
     block: nn.Module,
     name: str,
     batches: list[Tensor],
+    firsts: list[Tensor | None],
     rope: tuple[Tensor, Tensor] | None,
 ) -> Tensor:
     """Return the Hessian (in, in) of the inputs that reach one linear."""
@@ -104,9 +107,9 @@ def _collect(
         raise _Taken
 
     handle = linear.register_forward_pre_hook(take)
-    for x in batches:
+    for x, first in zip(batches, firsts, strict=True):
         with contextlib.suppress(_Taken):
-            block(x, rope)
+            block(x, rope, first)
     handle.remove()
     assert hessian.n == sum(x.shape[0] * x.shape[1] for x in batches), f"{name} was not reached"
     return hessian.matrix

@@ -36,9 +36,9 @@ def head_weights(model: Transformer, token_ids: torch.Tensor) -> list[torch.Tens
     """Return each layer's attention probabilities (B, H, T, T) on token_ids (B, T)."""
     x = model.embed_tokens(token_ids)  # (B, T, C)
     rope = model.rope(0, token_ids.shape[1])
-    weights = []
+    weights, first_values = [], None
     for block in model.blocks:
-        q, k, _ = block.attention.project(block.attention_norm(x), rope)  # type: ignore[operator, union-attr]
+        q, k, _ = block.attention.project(block.attention_input(x), rope)  # type: ignore[operator, union-attr]
         weights.append(attention_weights(q, k))  # (B, H, T, T)
-        x = block(x, rope)  # (B, T, C)
+        x, first_values = block(x, rope, first_values)  # (B, T, C)
     return weights

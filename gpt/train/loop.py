@@ -1,25 +1,39 @@
-"""The one training loop. It is handed what it trains (model), on what (batches), and why (objective)."""
+"""The one training loop. It is handed what it trains (model), on what (batches), and why (objective).
 
+A run is a function of its dials: killed, stopped or out of budget, the same call goes on to the same
+weights. Nothing a step depends on is kept anywhere but in the resume state.
+"""
+
+import math
 import time
+from collections.abc import Callable
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import nn
 
-from gpt.checkpoint.resume import ResumeState, load_resume_state, save_resume_state
+from gpt.checkpoint.resume import check_room, load_resume_state
 from gpt.dataset.loader import Batches
 from gpt.optim.optimizer import Optimizer
+from gpt.train.budget import Budget
 from gpt.train.config import TrainConfig
-from gpt.train.metrics import MetricSink
+from gpt.train.guard import Guard
+from gpt.train.metrics import LOG, JsonlSink, MetricSink, Tee
 from gpt.train.objective import Objective
+from gpt.train.precision import Precision
 from gpt.train.progress import Progress
+from gpt.train.saves import Saves
 from gpt.train.seed import seed_step
+from gpt.train.state import capture, most_bytes, restore, run_fingerprint
+from gpt.train.step import accumulate_gradients
+from gpt.train.stop_signal import StopSignals
 from gpt.train.throughput import peak_flops
 from gpt.train.validate import Validate
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-MAX_BAD_STEPS = 3
+Sample = Callable[[nn.Module], str]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,13 +41,17 @@ class TrainResult:
     """What a finished run reports."""
 
     history: list[dict[str, float]]
-    """Logged rows: step, tokens, loss, lr, and val_loss where validated."""
+    """Logged rows: step, tokens, loss, lr, and val_loss where validated; without what is not finite."""
     val_loss: float
     """Nats per token after the last step."""
+    steps: int
+    """Optimizer steps done, skipped ones included."""
     tokens: int
     """Tokens trained on."""
     elapsed_s: float
     """Training seconds over all attempts."""
+    stopped_by: Literal["steps", "budget"]
+    """budget: fewer steps than the dials say, and a learning rate that has not come down."""
 
 
 def train(
@@ -48,86 +66,119 @@ def train(
     device: torch.device,
     resume_dir: Path | None = None,
     flops_per_token: float = 0.0,
+    sample: Sample | None = None,
 ) -> TrainResult:
     """Train in place; with a resume_dir, continue from its newest state and save there.
 
-    Raises ValueError when the loss is not finite MAX_BAD_STEPS times in a row.
+    There a SIGTERM or Ctrl-C ends the step, saves, and raises SystemExit with the shell's code for it.
+    Raises ValueError when steps are bad MAX_BAD_STEPS times in a row (gpt/train/guard.py), OSError when
+    the disk cannot hold the checkpoints or the last one cannot be written.
     """
+    if config.sample_every and sample is None:
+        raise ValueError(f"sample_every: got {config.sample_every}, but {name} writes no samples; write 0")
+    _set_recompute(model, config.recompute_blocks)
     optimizer = Optimizer(model, config.optim, config.steps)
-    dtype = DTYPES[config.dtype]
+    precision, guard = Precision(config.dtype, device), Guard(config.spike_sigma)
+    run = run_fingerprint(model, config)
     history: list[dict[str, float]] = []
-    first, spent_before = 0, 0.0
+    first = 0
     if resume_dir is not None and (state := load_resume_state(resume_dir)) is not None:
-        model.load_state_dict(state.model, strict=False)
-        optimizer.load_state_tensors(state.optimizer)
-        first, history, spent_before = state.step, state.history, state.elapsed_s
+        restore(state, run, model, optimizer, guard, precision)
+        first, history = state.step, state.history
         print(f"{name}: resumed at step {first} of {config.steps}", flush=True)
     forward: nn.Module = torch.compile(model) if config.compile else model  # type: ignore[assignment]
     peak = peak_flops(device) if flops_per_token else 0.0
     progress = Progress(name, config.steps, first_step=first)
-    started = mark = time.monotonic()
-    mark_step, bad_steps = first, 0
-    model.train()
+    done, row, is_out_of_budget = first, dict[str, float](), False
 
-    for step in range(first, config.steps):
-        seed_step(config.seed, step)
-        sums: dict[str, float] = {}
-        for i in range(config.grad_accumulation):
-            cursor = step * config.samples_per_step + i * config.micro_batch_size
-            token_ids, targets = batches.batch(cursor, config.micro_batch_size)
-            batch = (token_ids.to(device), targets.to(device))
-            with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
-                loss, metrics = objective(forward, batch)
-            (loss / config.grad_accumulation).backward()
-            for key, value in metrics.items():
-                sums[key] = sums.get(key, 0.0) + value / config.grad_accumulation
-        grad_norm = optimizer.clip()
-        lr = 0.0
-        if _is_finite(sums["loss"], grad_norm):
-            lr, bad_steps = optimizer.step(step), 0
-        else:  # such a gradient must never reach the weights, nor so a checkpoint
-            optimizer.clear()
-            bad_steps += 1
-            print(f"{name}: step {step + 1} skipped, loss {sums['loss']}, gradient {grad_norm}", flush=True)
-            if bad_steps == MAX_BAD_STEPS:
-                raise ValueError(f"optim.lr: loss not finite {MAX_BAD_STEPS} steps in a row; lower it")
+    with ExitStack() as stack:
+        if resume_dir is not None:
+            resume_dir.mkdir(parents=True, exist_ok=True)
+            if config.checkpoint_every:
+                check_room(resume_dir, most_bytes(model))
+            sink = Tee(stack.enter_context(closing(JsonlSink(resume_dir / LOG))), sink)
+        stop = stack.enter_context(StopSignals(is_on=resume_dir is not None))
+        budget = Budget(config, resume_dir)
+        saves = stack.enter_context(Saves(resume_dir, budget, progress, sink))
+        mark, mark_step = time.monotonic(), first
+        model.train()
 
-        done = step + 1
-        last = done == config.steps
-        if last or done % config.log_every == 0 or done % config.eval_every == 0:
-            tokens = done * config.batch_tokens
-            row = {"step": done, "tokens": tokens, **sums, "lr": lr, "grad_norm": grad_norm}
-            speed = (done - mark_step) * config.batch_tokens / (time.monotonic() - mark)
-            if last or done % config.eval_every == 0:
+        for step in range(first, config.steps):
+            seed_step(config.seed, step)
+            metrics = accumulate_gradients(forward, batches, objective, config, step, precision)
+            precision.unscale(optimizer)
+            grad_norm = optimizer.clip()  # a GPU waits here, once a step
+            values = {key: float(value) for key, value in metrics.items()}
+            reason = guard.judge(values["loss"], grad_norm, may_overflow=precision.may_overflow())
+            done, lr = step + 1, 0.0
+            if reason is None:
+                lr = optimizer.step(step)
+            else:  # such a gradient must never reach the weights, nor so a checkpoint
+                optimizer.clear()
+                cursor = step * config.samples_per_step
+                samples = f"samples {cursor}..{cursor + config.samples_per_step - 1}"
+                progress.say(f"{name}: step {done} skipped, {samples}: {reason}")
+                sink.log(done, {"skipped_cursor": cursor})
+            precision.update()
+
+            is_last = done == config.steps
+            validates = is_last or done % config.eval_every == 0
+            row = {"step": done, "tokens": done * config.batch_tokens, **values, "lr": lr}
+            row = {key: x for key, x in (row | {"grad_norm": grad_norm}).items() if math.isfinite(x)}
+            if validates or done % config.log_every == 0:
+                speed = (done - mark_step) * config.batch_tokens / (time.monotonic() - mark)
+                if validates:
+                    row["val_loss"] = validate(model)
+                history.append(row)
+                shown = {**row, "tokens_per_s": speed}
+                if flops_per_token:
+                    shown["mfu"] = speed * flops_per_token / peak
+                if config.dollars_per_hour:
+                    shown["dollars"] = budget.dollars()
+                sink.log(done, shown)
+                progress.show(done, shown)
+                mark, mark_step = time.monotonic(), done  # validation is not training time
+            if sample is not None and config.sample_every and done % config.sample_every == 0:
+                paused = time.monotonic()
+                text = sample(model)
+                progress.say(text)
+                sink.log_text(f"samples/step-{done:07d}.txt", text + "\n")
+                mark += time.monotonic() - paused
+
+            is_out_of_budget = not is_last and budget.is_spent()
+            is_stopping = bool(stop.received) or is_out_of_budget
+            if is_stopping or (config.checkpoint_every and done % config.checkpoint_every == 0):
+                saves.start(capture(done, run, model, optimizer, guard, precision, history))
+            if is_stopping:
+                saves.finish()
+                break
+            saves.poll(done)
+
+        if is_out_of_budget and not stop.received:
+            print(f"{name}: its budget is spent after step {done} of {config.steps}", flush=True)
+            if "val_loss" not in row:  # not in the saved history: a larger budget never sees this row
                 row["val_loss"] = validate(model)
-            history.append(row)
-            shown = {**row, "tokens_per_s": speed}
-            if flops_per_token:
-                shown["mfu"] = speed * flops_per_token / peak
-            sink.log(done, shown)
-            progress.show(done, shown)
-            mark, mark_step = time.monotonic(), done  # validation is not training time
-        if resume_dir is not None and config.checkpoint_every and done % config.checkpoint_every == 0:
-            save_resume_state(
-                resume_dir,
-                ResumeState(
-                    step=done,
-                    model={n: p for n, p in model.named_parameters() if p.requires_grad},
-                    optimizer=optimizer.state_tensors(),
-                    history=history,
-                    elapsed_s=spent_before + time.monotonic() - started,
-                ),
-            )
+                if history[-1:] != [row]:
+                    history.append(row)
+                sink.log(done, {"val_loss": row["val_loss"]})
+        if stop.received:
+            print(f"{name}: stopped after step {done}; the same command resumes", flush=True)
+            raise SystemExit(128 + stop.received)
 
     model.eval()
     return TrainResult(
         history=history,
         val_loss=history[-1]["val_loss"],
-        tokens=config.steps * config.batch_tokens,
-        elapsed_s=spent_before + time.monotonic() - started,
+        steps=done,
+        tokens=done * config.batch_tokens,
+        elapsed_s=budget.spent_s(),
+        stopped_by="budget" if is_out_of_budget else "steps",
     )
 
 
-def _is_finite(*values: float) -> bool:
-    """Return whether no value is NaN or infinite."""
-    return all(abs(value) < float("inf") for value in values)
+def _set_recompute(model: nn.Module, is_on: bool) -> None:
+    """Tell the model whether to recompute its blocks. Raises ValueError when it cannot."""
+    if hasattr(model, "recompute_blocks"):
+        model.recompute_blocks = is_on  # type: ignore[assignment]
+    elif is_on:
+        raise ValueError(f"recompute_blocks: {type(model).__name__} cannot do it; write false")

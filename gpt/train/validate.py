@@ -26,7 +26,8 @@ def fixed_validation(
             token_ids, targets = (t.to(device) for t in batches.batch(i * batch_size, batch_size))
             with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
                 logits = model(token_ids)
-            total += float(token_losses(logits, targets).sum(dtype=torch.float64))
+            losses = token_losses(logits, targets).cpu()  # mps has no float64
+            total += float(losses.sum(dtype=torch.float64))
             count += int((targets != IGNORE).sum())
         model.train(was_training)
         return total / count

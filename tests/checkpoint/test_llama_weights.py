@@ -90,6 +90,10 @@ def test_the_same_model_gives_the_same_bytes(tmp_path: Path) -> None:
         ({"activation": "relu2"}, "activation"),
         ({"position": "learned"}, "position"),
         ({"norm": "layernorm"}, "norm"),
+        ({"norm_gain": False}, "norm_gain"),
+        ({"token_shift": True}, "token_shift"),
+        ({"value_residual": True}, "value_residual"),
+        ({"bigram_rows": 8}, "bigram_rows"),
     ],
 )
 @pytest.mark.parametrize("base", [LLAMA, MIXTRAL], ids=["llama", "mixtral"])

@@ -1,7 +1,6 @@
 """gpt/checkpoint: folders that appear whole, are hashed, and resume."""
 
 import random
-import shutil
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,6 @@ import torch
 from gpt.checkpoint.adapter import open_adapter, save_adapter
 from gpt.checkpoint.atomic import atomic_folder
 from gpt.checkpoint.manifest import check_manifest
-from gpt.checkpoint.resume import KEEP, ResumeState, load_resume_state, save_resume_state
 from gpt.checkpoint.save_load import load_model, load_tensors, model_tensors, open_checkpoint, save_checkpoint
 from gpt.model.config import ModelConfig
 from gpt.model.init_weights import init_weights
@@ -104,57 +102,6 @@ def test_failure_leaves_the_old_folder(tmp_path: Path) -> None:
     check_manifest(tmp_path / "a")
     assert (tmp_path / "a" / "x").read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
-
-
-def state(step: int) -> ResumeState:
-    return ResumeState(
-        step=step,
-        model={"w": torch.full((3,), float(step))},
-        optimizer={"adamw.step|w": torch.tensor(float(step))},
-        history=[{"step": step, "loss": 1.5}],
-        elapsed_s=2.0,
-    )
-
-
-def test_resume_takes_the_newest_whole_state(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Guards: a damaged newest state ending the run instead of costing one interval."""
-    assert load_resume_state(tmp_path) is None
-    for step in (90, 100, 110):
-        save_resume_state(tmp_path, state(step))
-    assert len(list(tmp_path.glob("step-*"))) == KEEP
-    newest = load_resume_state(tmp_path)
-    assert newest is not None
-    assert newest.step == 110
-    assert torch.equal(newest.model["w"], torch.full((3,), 110.0))
-    assert newest.history == [{"step": 110, "loss": 1.5}]
-    file = tmp_path / "step-110" / "model.safetensors"
-    file.write_bytes(file.read_bytes()[:-1] + b"\1")
-    older = load_resume_state(tmp_path)
-    assert older is not None
-    assert older.step == 100
-    assert "step-110" in capsys.readouterr().err
-
-
-def test_a_leftover_partial_state_is_no_obstacle(tmp_path: Path) -> None:
-    """Guards: the temporary folder of a killed process blocking the next save."""
-    (tmp_path / ".step-7.tmp").mkdir()
-    (tmp_path / ".step-7.tmp" / "model.safetensors").write_text("half")
-    save_resume_state(tmp_path, state(7))
-    loaded = load_resume_state(tmp_path)
-    assert loaded is not None
-    assert loaded.step == 7
-
-
-def test_full_disk_is_refused_before_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Guards: the last good state pruned, then the new one cut off by a full disk."""
-    save_resume_state(tmp_path, state(1))
-    usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=10))
-    with pytest.raises(OSError, match=r"needs 16 bytes, 10 are free"):
-        save_resume_state(tmp_path, state(2))
-    loaded = load_resume_state(tmp_path)
-    assert loaded is not None
-    assert loaded.step == 1
 
 
 def test_adapter_knows_its_base(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -31,7 +32,7 @@ def lengthen_run(steps: int) -> None:
 
 def test_killed_and_resumed_equals_uninterrupted(project: Path) -> None:  # noqa: F811
     """Guards: anything that the next step depends on and that is not saved. Three kills at random
-    moments; whether one falls inside a save is chance (tests/checkpoint covers leftovers of a save)."""
+    moments; whether one falls inside a save is chance (tests/faults/test_exact_resume.py kills inside one)."""
     lengthen_run(60)
     run_chain("pretrain")
     expected = check_manifest(CHECKPOINT)
@@ -79,18 +80,33 @@ def test_a_stage_started_twice_is_refused_with_the_pid(project: Path) -> None:  
         third.wait()
 
 
-def test_sigterm_ends_with_its_code_and_nothing_half_written(project: Path) -> None:  # noqa: F811
-    """Guards: a scheduler's stop read as a fault."""
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_a_stage_with_its_code_and_a_state(
+    project: Path,  # noqa: F811
+    number: signal.Signals,
+    code: int,
+) -> None:
+    """Guards: a scheduler's stop read as a fault, or one that costs an interval; a result half written.
+    Beside the resume state nothing may be left: the state is what a stop is for."""
     lengthen_run(100_000)
     run_chain("shard")
     process = start()
     assert process.stdout is not None
     process.stdout.readline()
-    process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=30)
-    assert process.returncode == 143
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == code
+    stopped = re.search(r"pretrain: stopped after step (\d+); the same command resumes", output)
+    assert stopped is not None, output
     assert not Path("models/pretrain").exists()
     assert not Path("models/.pretrain.tmp").exists()
+    again = start()
+    try:
+        assert again.stdout is not None
+        assert f"pretrain: resumed at step {stopped[1]} of" in again.stdout.readline()
+    finally:
+        again.kill()
+        again.wait()
 
 
 PARENT = """

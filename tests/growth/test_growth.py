@@ -71,6 +71,21 @@ def test_width_keeps_the_loss_under_rmsnorm(modern: ModelConfig) -> None:
     assert abs(loss(wide) - loss(parent)) <= TOLERANCE["widened_loss"]
 
 
+def test_growth_keeps_the_loss_with_the_small_scale_dials(modern: ModelConfig) -> None:
+    """Guards: a copy of the first block, which has no value mix; a shift's share or a bigram row of the
+    wrong width; bare norms widened, whose scale has nowhere to go."""
+    dials = {"token_shift": True, "value_residual": True, "bigram_rows": 500}
+    parent = parent_of(dataclasses.replace(modern, **dials))
+    with torch.no_grad():
+        parent.bigram.table.weight.normal_(generator=torch.Generator().manual_seed(2))
+    wide = grown(parent, dim=48, n_heads=6, n_kv_heads=3, ffn_dim=96, n_layers=5)
+    assert abs(loss(wide) - loss(parent)) <= TOLERANCE["widened_loss"]
+    bare = parent_of(dataclasses.replace(modern, norm_gain=False))
+    assert abs(loss(grown(bare, n_layers=3)) - loss(bare)) <= TOLERANCE["deepened_loss"]
+    with pytest.raises(ValueError, match="norm_gain: widening scales the norms' gains"):
+        grown(bare, dim=48, n_heads=6, n_kv_heads=3)
+
+
 def test_grown_parts_learn(modern: ModelConfig) -> None:
     """Guards: new channels that are dead for ever: zero weights with zero gradients on both sides."""
     wide = grown(parent_of(modern), dim=48, n_heads=6, n_kv_heads=3, ffn_dim=96, n_layers=3).train()

@@ -21,9 +21,9 @@ def test_weights_give_back_the_model_s_own_attention(mode: str, request: pytest.
     outputs: list[torch.Tensor] = []
     inputs: list[tuple] = []
 
-    def record(module: torch.nn.Module, args: tuple, output: torch.Tensor) -> None:
+    def record(module: torch.nn.Module, args: tuple, output: tuple) -> None:
         inputs.append(args)
-        outputs.append(output)
+        outputs.append(output[0])
 
     for block in model.blocks:
         block.attention.register_forward_hook(record)

@@ -14,6 +14,10 @@ CHOICES = {
     "norm": ("rmsnorm", "layernorm"),
     "activation": ("swiglu", "gelu", "relu2"),
     "position": ("rope", "learned"),
+    "norm_gain": (True,),
+    "token_shift": (False,),
+    "value_residual": (False,),
+    "bigram_rows": (0,),
 }
 
 
@@ -39,7 +43,9 @@ class Model:
             )
         for key, known in CHOICES.items():
             if architecture[key] not in known:
-                raise ValueError(f"{key}: got {architecture[key]!r}; the guest knows {', '.join(known)}")
+                raise ValueError(
+                    f"{key}: got {architecture[key]!r}; the guest knows {', '.join(map(str, known))}"
+                )
         self.architecture, self.tensors = architecture, tensors
         self.head_dim = architecture["dim"] // architecture["n_heads"]
         self.has_rope = architecture["position"] == "rope"

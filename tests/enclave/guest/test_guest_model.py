@@ -66,6 +66,18 @@ def test_a_mixture_is_refused_by_name(tmp_path: Path, modern: ModelConfig, token
         open_model(folder)
 
 
+@pytest.mark.parametrize(
+    "change", [{"token_shift": True}, {"value_residual": True}, {"bigram_rows": 9}, {"norm_gain": False}]
+)
+def test_a_dial_that_the_guest_lacks_is_refused(
+    tmp_path: Path, modern: ModelConfig, tokenizer: Tokenizer, change: dict
+) -> None:
+    """Guards a guest that runs another function than the model that was trained."""
+    folder = write_checkpoint(tmp_path / "checkpoint", random_model(replace(modern, **change)), tokenizer)
+    with pytest.raises(ValueError, match=f"{next(iter(change))}: got .*; the guest knows"):
+        open_model(folder)
+
+
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json"])
 def test_a_changed_file_is_refused(checkpoint: Path, name: str) -> None:
     """Guards weights that are not those of the manifest, whose hash the image's metadata carries."""

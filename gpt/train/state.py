@@ -1,0 +1,70 @@
+"""A run's state into a resume state and back, and what a state must fit."""
+
+import hashlib
+import json
+
+from torch import Tensor, nn
+
+from gpt.checkpoint.resume import ResumeState
+from gpt.config import to_dict
+from gpt.optim.optimizer import Optimizer
+from gpt.train.config import TrainConfig, shaping_dials
+from gpt.train.guard import Guard
+from gpt.train.precision import Precision
+
+
+def saved_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Return what training changes: trainable parameters and persistent buffers, by name."""
+    kept = set(model.state_dict())
+    tensors = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+    return tensors | {name: b for name, b in model.named_buffers() if name in kept}
+
+
+def most_bytes(model: nn.Module) -> int:
+    """Return the most bytes that a state of this model takes: two moments beside each trainable weight."""
+    size = sum(t.numel() * t.element_size() for t in saved_tensors(model).values())
+    return 3 * size
+
+
+def run_fingerprint(model: nn.Module, config: TrainConfig) -> str:
+    """Identify the dials that a step depends on, and the names, shapes and types of what it changes."""
+    shapes = {n: [list(t.shape), str(t.dtype)] for n, t in saved_tensors(model).items()}
+    return hashlib.sha256(
+        json.dumps([shaping_dials(to_dict(config)), shapes], sort_keys=True).encode()
+    ).hexdigest()[:16]
+
+
+def capture(
+    step: int,
+    run: str,
+    model: nn.Module,
+    optimizer: Optimizer,
+    guard: Guard,
+    precision: Precision,
+    history: list[dict[str, float]],
+) -> ResumeState:
+    """Return the state after `step` steps; its tensors are the live ones, not copies."""
+    return ResumeState(
+        step=step,
+        run=run,
+        model=saved_tensors(model),
+        optimizer=optimizer.state_tensors(),
+        guard=guard.state(),
+        scaler=precision.scaler.state_dict(),
+        history=history,
+    )
+
+
+def restore(
+    state: ResumeState, run: str, model: nn.Module, optimizer: Optimizer, guard: Guard, precision: Precision
+) -> None:
+    """Load a state in place. Raises ValueError when it belongs to other dials or another model."""
+    if state.run != run:
+        raise ValueError(
+            f"the checkpoint of step {state.step} was made with other dials or another model "
+            f"({state.run}, not {run}); delete its folder to begin anew"
+        )
+    model.load_state_dict(state.model, strict=False)  # frozen weights are not in it
+    optimizer.load_state_tensors(state.optimizer)
+    guard.load_state(state.guard)
+    precision.scaler.load_state_dict(state.scaler)
