@@ -14,7 +14,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export DO_NOT_TRACK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test check serve ui bench profile test-slow test-gpu test-peers
+.PHONY: help setup repro test check serve ui bench profile test-slow test-gpu test-peers bench-peers
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -44,8 +44,8 @@ serve: setup  ## HTTP API over a model: make serve MODEL=finetune
 ui: setup  ## MLflow's pages over mlflow/
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///$(CURDIR)/mlflow/mlflow.db --host 127.0.0.1 --port 5000
 
-bench: setup  ## every benchmark, into benchmarks/results
-	@for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(PY) -m $$(echo $${file%.py} | tr / .) || exit 1; done
+bench: setup  ## every benchmark that needs no peers, into benchmarks/results
+	@for file in $$(grep -L '^import transformers' benchmarks/[a-z]*.py); do echo "== $$file"; $(PY) -m $$(echo $${file%.py} | tr / .) || exit 1; done
 
 profile:  ## switch params.yaml: make profile NAME=gpu-124m
 	@test -n "$(NAME)" && test -f conf/$(NAME).yaml || \
@@ -59,7 +59,12 @@ test-gpu: setup  ## needs a CUDA device
 	$(PY) -m pytest -m gpu --override-ini addopts=--import-mode=importlib
 
 test-peers: setup $(VENV)-peers/.ready  ## needs .venv-peers
-	$(VENV)-peers/bin/python -m pytest -m peers --override-ini addopts=--import-mode=importlib
+	$(VENV)-peers/bin/python -m pytest -m peers --override-ini addopts=--import-mode=importlib \
+	  $$(grep -rl --include='test_*.py' 'pytest.mark.peers' tests)
+
+bench-peers: setup $(VENV)-peers/.ready  ## benchmarks against peers, into benchmarks/results
+	@for file in $$(grep -l '^import transformers' benchmarks/[a-z]*.py); do echo "== $$file"; \
+	  $(VENV)-peers/bin/python -m $$(echo $${file%.py} | tr / .) || exit 1; done
 
 $(VENV)-peers/.ready: requirements-peers.txt
 	$(PYTHON) -m venv $(VENV)-peers

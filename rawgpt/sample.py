@@ -1,4 +1,4 @@
-"""`rawgpt sample`: text from a model of the DAG, as it is generated."""
+"""`rawgpt sample`: text from a model, as it is generated."""
 
 import json
 import secrets
@@ -8,7 +8,7 @@ from typer import Option
 
 
 def sample(
-    model: Annotated[str, Option(help="A stage (pretrain, finetune, ...) or a folder.")] = "pretrain",
+    model: Annotated[str, Option(help="A stage, a folder, a .gguf file or smollm2-135m.")] = "pretrain",
     prompt: Annotated[str, Option(help="Text to continue; empty begins a new document.")] = "",
     chat: Annotated[bool, Option("--chat", help="Send the prompt as a user's turn of a chat.")] = False,
     max_tokens: Annotated[int, Option(help="Most tokens; the model's context may end sooner.")] = 200,
@@ -22,7 +22,7 @@ def sample(
     device: Annotated[str, Option(help="cpu, cuda or mps.")] = "cpu",
     as_json: Annotated[bool, Option("--json", help="Print one JSON object at the end.")] = False,
 ) -> int:
-    """Generate text with a model of the DAG.
+    """Generate text with a model of the DAG, of the registry or of a file.
 
     Prints what the model adds to the prompt, while it is generated.
 

@@ -12,13 +12,13 @@ DRAIN_S = 5
 
 
 def serve(
-    model: Annotated[str, Option(help="A stage (pretrain, finetune, ...) or a folder.")] = "pretrain",
+    model: Annotated[str, Option(help="A stage, a folder, a .gguf file or smollm2-135m.")] = "pretrain",
     port: Annotated[int, Option(help="0 takes a free one; it is printed.")] = 8000,
     host: Annotated[str, Option(help="Address to bind; any but loopback is open to others.")] = "127.0.0.1",
     device: Annotated[str, Option(help="cpu, cuda or mps.")] = "cpu",
     max_waiting: Annotated[int, Option(help="Requests that may wait; the next is answered 429.")] = 8,
 ) -> int:
-    """Serve a model of the DAG over HTTP, in the shape of OpenAI's API.
+    """Serve a model of the DAG, of the registry or of a file over HTTP, in the shape of OpenAI's API.
 
     GET /health, /ready, /v1/models; POST /v1/completions, /v1/chat/completions (`"stream": true` streams).
     One request generates at a time, the others wait. Ctrl-C ends it.

@@ -5,6 +5,9 @@ TOLERANCE = {
     "attention_vs_reference": 1e-5,
     "logits_cached_vs_uncached": 1e-4,
     "logits_vs_handwritten": 1e-4,
+    # transformers' kernels sum in another order; logits of toys reach 4, SmolLM2's 37
+    "logits_vs_transformers": 1e-5,
+    "logits_vs_transformers_smollm2": 2e-4,
     "lora_merged_vs_unmerged": 1e-4,
     "moe_vs_loop": 1e-5,
     "grouped_vs_loop": 1e-5,

@@ -1,6 +1,7 @@
-"""open_model: a stage's name or a checkpoint folder -> model, tokenizer, info. The one way to open a model.
+"""open_model: a reference -> model, tokenizer, info. The one way to open a model.
 
-Not here: registry models such as smollm2-135m; a name that is no stage and no folder is refused.
+A reference is a stage's name, a model of the registry (smollm2-135m), a GGUF file, a safetensors file with
+its config.json beside it, or a folder: a checkpoint of ours or a Hugging Face model (GPT-2, Llama, Mixtral).
 """
 
 import difflib
@@ -10,8 +11,13 @@ from typing import Any
 
 import torch
 
+from gpt.catalog.registry_models import fetch_model, registry_models
+from gpt.checkpoint.foreign_format import ForeignModel
+from gpt.checkpoint.gguf import open_gguf
+from gpt.checkpoint.hugging_face import is_hugging_face, open_hugging_face
 from gpt.checkpoint.manifest import MANIFEST
 from gpt.checkpoint.save_load import Checkpoint, load_model, open_checkpoint
+from gpt.config import to_dict
 from gpt.model.transformer import Transformer
 from gpt.quantize.load import load_quantized
 from gpt.tokenizer.tokenizer import Tokenizer
@@ -35,21 +41,32 @@ class OpenModel:
     """In evaluation mode, on `device`."""
     tokenizer: Tokenizer
     info: dict[str, Any]
-    """The checkpoint's config.json."""
+    """The checkpoint's config.json; of a foreign model, its keys that have a meaning there."""
     name: str
-    """What the server calls it: the stage, or the folder's own name."""
+    """What the server calls it: the stage, the registry's name, or the folder's or file's own name."""
     sha256: str
-    """Of the checkpoint's manifest: the identity of the weights."""
+    """The identity of the weights: of the checkpoint's manifest, or of the foreign files."""
     device: str
 
 
 def open_model(reference: str, *, root: Path = Path("models"), device: str = "cpu") -> OpenModel:
-    """Open `<root>/<stage>/checkpoint` for a stage's name, else the folder of that path.
+    """Open what a reference means; stages stand under `<root>/<stage>/checkpoint`.
 
     Raises ValueError that says what is available and what to type.
     """
     _check_device(device)
-    folder = find_checkpoint(reference, root)
+    if reference not in STAGES and reference in registry_models():
+        return _open_foreign(open_gguf(fetch_model(reference)), reference, device)
+    path = Path(reference)
+    if reference not in STAGES and path.is_file():
+        return _open_foreign(_open_file(path), path.stem, device)
+    if reference not in STAGES and is_hugging_face(path):
+        return _open_foreign(open_hugging_face(path), path.resolve().name, device)
+    return _open_checkpoint(find_checkpoint(reference, root), device)
+
+
+def _open_checkpoint(folder: Path, device: str) -> OpenModel:
+    """Open a checkpoint folder of ours."""
     checkpoint = open_checkpoint(folder)
     tokenizer = load_tokenizer(folder)
     _check_tokenizer(checkpoint, tokenizer)
@@ -63,6 +80,36 @@ def open_model(reference: str, *, root: Path = Path("models"), device: str = "cp
         info=checkpoint.info,
         name=name,
         sha256=checkpoint.sha256,
+        device=device,
+    )
+
+
+def _open_file(path: Path) -> ForeignModel:
+    """Read a model out of one file."""
+    if path.suffix == ".gguf":
+        return open_gguf(path)
+    if path.suffix == ".safetensors" and is_hugging_face(path.parent):
+        return open_hugging_face(path)
+    if path.suffix == ".safetensors":
+        raise ValueError(f"{path}: no Hugging Face config.json beside it; open the folder {path.parent}")
+    raise ValueError(f"{path}: not a model file; .gguf and .safetensors are read")
+
+
+def _open_foreign(foreign: ForeignModel, name: str, device: str) -> OpenModel:
+    """Wrap a model that somebody else trained; its weights are floats, whatever the file held."""
+    info = {
+        "format": foreign.format,
+        "architecture": to_dict(foreign.architecture),
+        "tokenizer_fingerprint": foreign.tokenizer.fingerprint,
+        "parent_sha256": None,
+        "quantization": None,
+    }
+    return OpenModel(
+        model=foreign.load().to(device),
+        tokenizer=foreign.tokenizer,
+        info=info,
+        name=name,
+        sha256=foreign.sha256,
         device=device,
     )
 
@@ -84,11 +131,11 @@ def find_checkpoint(reference: str, root: Path) -> Path:
         return folder
     folder = Path(reference)
     if not reference or not folder.is_dir():
-        close = difflib.get_close_matches(reference, STAGES, n=1)
+        close = difflib.get_close_matches(reference, [*STAGES, *registry_models()], n=1)
         hint = f"; did you mean {close[0]}?" if close else ""
         raise ValueError(
-            f"model: got {reference!r}, which is no stage and no folder{hint} ({_available(root)}; "
-            f"stages: {', '.join(STAGES)}; models of the registry cannot be opened yet)"
+            f"model: got {reference!r}, which is no stage, no file and no folder{hint} ({_available(root)}; "
+            f"stages: {', '.join(STAGES)}; registry: {', '.join(registry_models())})"
         )
     if (folder / "adapter.safetensors").is_file():
         raise ValueError(f"{folder}: an adapter, not a whole model; open the checkpoint beside it")

@@ -6,7 +6,7 @@ little-endian). It carries no checksum: manifest.py adds one.
 
 import json
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +31,14 @@ DTYPES = {
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
-def write_safetensors(path: Path, tensors: dict[str, Tensor]) -> str:
+def write_safetensors(
+    path: Path, tensors: Mapping[str, Tensor], *, metadata: dict[str, str] | None = None
+) -> str:
     """Write tensors in name order and flush them to the disk; return the file's sha256.
 
     The same tensors give the same bytes. Raises OSError.
     """
-    header: dict[str, Any] = {}
+    header: dict[str, Any] = {} if metadata is None else {"__metadata__": metadata}
     offset = 0
     for name, tensor in sorted(tensors.items()):
         size = tensor.numel() * tensor.element_size()
@@ -51,7 +53,7 @@ def write_safetensors(path: Path, tensors: dict[str, Tensor]) -> str:
     return write_durably(path, _chunks(struct.pack("<Q", len(text)) + text, tensors))
 
 
-def _chunks(head: bytes, tensors: dict[str, Tensor]) -> Iterator[bytes | memoryview]:
+def _chunks(head: bytes, tensors: Mapping[str, Tensor]) -> Iterator[bytes | memoryview]:
     """Yield the file's bytes: the head, then every tensor's, one after the other."""
     yield head
     for _, tensor in sorted(tensors.items()):
@@ -71,15 +73,15 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
         header = json.loads(data[8 : 8 + header_len])
     except ValueError:
         raise ValueError(f"{path}: the safetensors header is not JSON") from None
+    if not isinstance(header, dict):
+        raise ValueError(f"{path}: the safetensors header is no mapping")
     header.pop("__metadata__", None)
+    entries = sorted(
+        (_entry(path, name, entry) for name, entry in header.items()), key=lambda entry: entry[3]
+    )
     body = memoryview(data)[8 + header_len :]
     tensors, end_of_last = {}, 0
-    for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
-        begin, end = entry["data_offsets"]
-        if entry["dtype"] not in DTYPES:
-            raise ValueError(f"{path}: {name} has the unknown dtype {entry['dtype']}")
-        dtype = DTYPES[entry["dtype"]]
-        shape = torch.Size(entry["shape"])
+    for name, dtype, shape, (begin, end) in entries:
         if begin != end_of_last or end > len(body) or end - begin != shape.numel() * dtype.itemsize:
             raise ValueError(f"{path}: {name} has wrong offsets {begin}..{end}")
         end_of_last = end
@@ -88,3 +90,17 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
     if end_of_last != len(body):
         raise ValueError(f"{path}: {len(body) - end_of_last} bytes follow the last tensor")
     return tensors
+
+
+def _entry(path: Path, name: str, entry: Any) -> tuple[str, torch.dtype, torch.Size, tuple[int, int]]:
+    """Check one entry of the header: name, dtype, shape, where its bytes begin and end."""
+    try:
+        code, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
+        numbers = [*shape, begin, end]
+    except (KeyError, TypeError, ValueError):
+        raise ValueError(f"{path}: the header's entry of {name} is damaged") from None
+    if code not in DTYPES:
+        raise ValueError(f"{path}: {name} has the unknown dtype {code}")
+    if not all(type(number) is int and 0 <= number < 2**63 for number in numbers):
+        raise ValueError(f"{path}: the header's entry of {name} is damaged")
+    return name, DTYPES[code], torch.Size(shape), (begin, end)

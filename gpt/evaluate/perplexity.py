@@ -19,8 +19,9 @@ from gpt.tokenizer.tokenizer import Tokenizer
 
 def token_bytes(tokenizer: Tokenizer) -> np.ndarray:
     """Return the UTF-8 bytes of each token id, int64 (V,); special tokens have none."""
-    sizes = [len(token) for token in tokenizer.tokens]
-    return np.array(sizes + [0] * len(tokenizer.special_tokens), dtype=np.int64)
+    sizes = np.zeros(tokenizer.n_vocab, dtype=np.int64)
+    sizes[list(tokenizer.ordinary_ids)] = [len(token) for token in tokenizer.tokens]
+    return sizes
 
 
 def cut_windows(tokens: np.ndarray, seq_len: int, limit: int) -> list[np.ndarray]:

@@ -1,6 +1,8 @@
 """Split patterns: how text falls into words before any merge. A merge never crosses a word.
 
-Source of the pattern: Radford et al. 2019 (GPT-2), in the regex dialect that tiktoken's engine runs.
+Source of gpt2: Radford et al. 2019, in the regex dialect that tiktoken's engine runs. smollm is gpt2 applied
+between digits, each digit a word by itself: a space in front of a digit stays alone, so the run of spaces
+that ends at a digit is one word.
 """
 
 from collections import Counter
@@ -10,6 +12,7 @@ import tiktoken
 
 PATTERNS = {
     "gpt2": r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
+    "smollm": r"\p{N}|'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?[^\s\p{L}\p{N}]+|\s+(?=\p{N})|\s+(?!\S)|\s+",
 }
 
 

@@ -21,8 +21,14 @@ class Tokenizer:
     pattern: str
     """Split pattern (bpe)."""
     tokens: tuple[bytes, ...]
-    """Token bytes in id order; of a char tokenizer, the symbols."""
+    """Bytes of the ordinary tokens in id order; of a char tokenizer, the symbols."""
     special_tokens: dict[str, int]
+    """Ids by name. Ours stand behind the ordinary tokens; a foreign vocabulary puts them anywhere."""
+
+    def __post_init__(self) -> None:
+        ids = set(self.special_tokens.values())
+        assert len(ids) == len(self.special_tokens), "a special id twice"
+        assert ids <= set(range(self.n_vocab)), "ids leave a gap"
 
     @property
     def n_vocab(self) -> int:
@@ -41,20 +47,38 @@ class Tokenizer:
         return fingerprint(self.kind, self.pattern, tokens, self.special_tokens)
 
     @cached_property
+    def ordinary_ids(self) -> tuple[int, ...]:
+        """Id of each of `tokens`: the ids that no special token has, in order."""
+        special = set(self.special_tokens.values())
+        return tuple(i for i in range(self.n_vocab) if i not in special)
+
+    @cached_property
     def _engine(self) -> tiktoken.Encoding:
-        ranks = {token: rank for rank, token in enumerate(self.tokens)}
+        ranks = dict(zip(self.tokens, self.ordinary_ids, strict=True))
         return engine(ranks, self.pattern, self.special_tokens)
 
     @cached_property
     def _char_ids(self) -> dict[str, int]:
-        return {token.decode(): rank for rank, token in enumerate(self.tokens)}
+        return {token.decode(): i for token, i in zip(self.tokens, self.ordinary_ids, strict=True)}
+
+    @cached_property
+    def _bytes_of(self) -> dict[int, bytes]:
+        names = {i: name.encode() for name, i in self.special_tokens.items()}
+        return names | dict(zip(self.ordinary_ids, self.tokens, strict=True))
+
+    @cached_property
+    def _unknown_bytes(self) -> frozenset[int]:
+        """Bytes without a token: a vocabulary trained elsewhere may lack some that are rare."""
+        return frozenset(range(256)) - {token[0] for token in self.tokens if len(token) == 1}
 
     def encode(self, text: str) -> list[int]:
         """Return ids of ordinary text; special tokens in it are read as plain characters.
 
-        Raises ValueError for a character that a char tokenizer does not know.
+        Raises ValueError for a character that the tokenizer does not know.
         """
         if self.kind == "bpe":
+            if self._unknown_bytes:
+                self._refuse_unknown(text)
             return self._engine.encode_ordinary(text)
         try:
             return [self._char_ids[char] for char in text]
@@ -63,12 +87,18 @@ class Tokenizer:
 
     def decode_bytes(self, ids: Sequence[int]) -> bytes:
         """Return the bytes of ids; a special token gives its name."""
-        names = {rank: name.encode() for name, rank in self.special_tokens.items()}
-        return b"".join(names[i] if i in names else self.tokens[i] for i in ids)
+        return b"".join(self._bytes_of[i] for i in ids)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of ids; an incomplete character becomes U+FFFD."""
         return self.decode_bytes(ids).decode("utf-8", errors="replace")
+
+    def _refuse_unknown(self, text: str) -> None:
+        """Raise ValueError when a character needs a byte that has no token; the engine would panic."""
+        if self._unknown_bytes.isdisjoint(text.encode()):
+            return
+        char = next(c for c in text if not self._unknown_bytes.isdisjoint(c.encode()))
+        raise ValueError(f"the tokenizer does not know {char!r}: no token for its bytes {char.encode()!r}")
 
 
 def _with_special(tokens: Sequence[bytes]) -> dict[str, int]:

@@ -25,7 +25,7 @@ def save_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:
         content["symbols"] = [token.decode() for token in tokenizer.tokens]
     text = json.dumps(content, ensure_ascii=False, indent=0)
     (folder / "tokenizer.json").write_text(text + "\n", encoding="utf-8")
-    lines = [f"{i}\t{token!r}" for i, token in enumerate(tokenizer.tokens)]
+    lines = [f"{i}\t{token!r}" for i, token in zip(tokenizer.ordinary_ids, tokenizer.tokens, strict=True)]
     lines += [f"{i}\t{name}" for name, i in tokenizer.special_tokens.items()]
     (folder / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
@@ -41,16 +41,14 @@ def load_tokenizer(folder: Path) -> Tokenizer:
             tokens = tuple(base64.b64decode(token, validate=True) for token in content["ranks"])
         else:
             tokens = tuple(symbol.encode() for symbol in content["symbols"])
-        tokenizer = Tokenizer(
-            kind=content["kind"],
-            pattern=content.get("pattern", ""),
-            tokens=tokens,
-            special_tokens=content["special_tokens"],
+        special = content["special_tokens"]
+        n_vocab = len(tokens) + len(special)
+        if content["n_vocab"] != n_vocab or len(set(special.values()) & set(range(n_vocab))) < len(special):
+            raise ValueError(f"{path}: damaged (token count); run `dvc repro -f tokenize`")
+        return Tokenizer(
+            kind=content["kind"], pattern=content.get("pattern", ""), tokens=tokens, special_tokens=special
         )
     except FileNotFoundError:
         raise ValueError(f"{path}: no such tokenizer; run `dvc repro tokenize` first") from None
     except (KeyError, TypeError, AttributeError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ValueError(f"{path}: damaged ({error!r}); run `dvc repro -f tokenize`") from None
-    if tokenizer.n_vocab != content["n_vocab"]:
-        raise ValueError(f"{path}: damaged (token count); run `dvc repro -f tokenize`")
-    return tokenizer

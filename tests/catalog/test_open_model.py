@@ -45,10 +45,11 @@ def test_a_stage_and_its_folder_are_the_same_model(
 @pytest.mark.parametrize(
     ("reference", "message"),
     [
-        ("pretrian", "no stage and no folder; did you mean pretrain\\? \\(available: pretrain;"),
-        ("smollm2-135m", "models of the registry cannot be opened yet"),
+        ("pretrian", "no file and no folder; did you mean pretrain\\? \\(available: pretrain;"),
+        ("smollm2", "did you mean smollm2-135m\\? .*registry: smollm2-135m"),
+        ("shakespeare", "got 'shakespeare', which is no stage"),
         ("", "got '', which is no stage"),
-        ("../secret", "got '../secret', which is no stage and no folder"),
+        ("../secret", "got '../secret', which is no stage, no file and no folder"),
         (
             "finetune",
             "finetune has no checkpoint yet; run `dvc repro finetune` first \\(available: pretrain\\)",

@@ -8,6 +8,7 @@ import torch
 
 from gpt.evaluate.perplexity import corpus_scores, cut_windows, perplexity_on, token_bytes
 from gpt.model.transformer import Transformer
+from gpt.tokenizer.tokenizer import Tokenizer
 from tests.evaluate.tiny_models import tiny_model, tiny_text, tiny_tokenizer
 from tests.tolerances import TOLERANCE
 
@@ -17,6 +18,12 @@ def uniform_model() -> Transformer:
     model = tiny_model()
     torch.nn.init.zeros_(model.embed.weight)
     return model
+
+
+def test_special_tokens_have_no_bytes_wherever_they_stand() -> None:
+    """Guards: a foreign vocabulary, which begins with its special tokens, counted one shifted by two."""
+    front = Tokenizer(kind="bpe", pattern="", tokens=(b"a", b"bc"), special_tokens={"<x>": 0, "<y>": 2})
+    assert token_bytes(front).tolist() == [0, 1, 0, 2]
 
 
 def test_uniform_model_by_hand() -> None:

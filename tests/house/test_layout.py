@@ -99,7 +99,11 @@ def test_no_foreign_transformer_code() -> None:
 def test_the_core_trains_with_torch_numpy_and_tiktoken_alone() -> None:
     """Guards: a GPU machine that has nothing else. The standard library comes with Python."""
     allowed = set(sys.stdlib_module_names) | {"torch", "triton", "numpy", "tiktoken", "gpt"}
-    lazy = {"yaml": "gpt/config.py", "regex": "gpt/tokenizer/pretokenize.py"}
+    lazy = {
+        "yaml": "gpt/config.py",
+        "regex": "gpt/tokenizer/pretokenize.py",
+        "gguf": "gpt/checkpoint/gguf.py",
+    }
     trains = ("model", "kernels", "optim", "train", "dataset", "checkpoint", "tokenizer", "growth", "ladder")
     for package in (*trains, "adapters", "finetune", "quantize", "generate", "evaluate"):
         for path in tracked(f"gpt/{package}/*.py"):
