@@ -80,7 +80,7 @@ def start_uploader(folder: Path) -> subprocess.Popen[bytes]:
 
 
 def close_stage_run(sink: MetricSink, status: str) -> None:
-    """End the record of a stage (FINISHED, FAILED or KILLED); wait at most CLOSE_LIMIT_S, KILLED_LIMIT_S when killed."""
+    """End the record of a stage (FINISHED, FAILED or KILLED); wait for its delivery, within limits."""
     global _current, _uploader
     if isinstance(sink, JournalSink):
         sink.append({"end": status})

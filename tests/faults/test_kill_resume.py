@@ -32,7 +32,7 @@ def lengthen_run(steps: int) -> None:
 
 def test_killed_and_resumed_equals_uninterrupted(project: Path) -> None:  # noqa: F811
     """Guards: anything that the next step depends on and that is not saved. Three kills at random
-    moments; whether one falls inside a save is chance (tests/faults/test_exact_resume.py kills inside one)."""
+    moments; whether one falls inside a save is chance (test_exact_resume.py kills inside one)."""
     lengthen_run(60)
     run_chain("pretrain")
     expected = check_manifest(CHECKPOINT)
@@ -80,7 +80,9 @@ def test_a_stage_started_twice_is_refused_with_the_pid(project: Path) -> None:  
         third.wait()
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)]
+)
 def test_a_signal_ends_a_stage_with_its_code_and_a_state(
     project: Path,  # noqa: F811
     number: signal.Signals,

@@ -23,29 +23,34 @@ def test_half_precision_learns_what_fp32_learns(modern: ModelConfig, dtype: str)
     assert result.history[0]["grad_norm"] == pytest.approx(reference.history[0]["grad_norm"], rel=0.05)
 
 
-def test_fp16_resumes_bit_for_bit(modern: ModelConfig, tmp_path: Path) -> None:
-    """Guards: a loss scale that starts again at 65,536 after a resume."""
+@pytest.fixture
+def high_scale(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Begin with a loss scale of 2**20, which overflows until it has come down."""
+    scaler = torch.amp.GradScaler
+
+    def high(device: str, enabled: bool) -> torch.amp.GradScaler:
+        return scaler(device, init_scale=2.0**20, enabled=enabled)
+
+    monkeypatch.setattr(torch.amp, "GradScaler", high)
+
+
+def test_fp16_resumes_bit_for_bit(modern: ModelConfig, tmp_path: Path, high_scale: None) -> None:
+    """Guards: a loss scale that starts again at its first value after a resume, and overflows again."""
     expected, _, _ = run(modern, FP16)
     with pytest.raises(Killed):
-        run(modern, FP16, resume_dir=tmp_path, objective=killing(8))
+        run(modern, FP16, resume_dir=tmp_path, objective=killing(11))
     state = load_resume_state(tmp_path)
     assert state is not None
-    assert state.scaler["scale"] >= 1.0
+    assert state.scaler["scale"] < 2.0**20
     model, _, _ = run(modern, FP16, resume_dir=tmp_path)
     assert all(torch.equal(a, b) for a, b in zip(weights(expected), weights(model), strict=True))
 
 
 def test_an_overflow_halves_the_scale_and_goes_on(
-    modern: ModelConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    modern: ModelConfig, tmp_path: Path, high_scale: None
 ) -> None:
-    """Guards: fp16's normal beginning, a few overflows, taken for divergence. A first scale of 2**127
-    overflows until it has come down; fp32 holds no more."""
-    scaler = torch.amp.GradScaler
-    monkeypatch.setattr(
-        torch.amp, "GradScaler", lambda d, enabled: scaler(d, init_scale=2.0**20, enabled=enabled)
-    )
-    steps = dataclasses.replace(FP16, steps=30)
-    model, result, sink = run(modern, steps, resume_dir=tmp_path)
+    """Guards: fp16's normal beginning, a few overflows in a row, taken for divergence."""
+    model, result, sink = run(modern, dataclasses.replace(FP16, steps=30), resume_dir=tmp_path)
     skipped = [row for _, row in sink.rows if "skipped_cursor" in row]
     state = load_resume_state(tmp_path)
     assert state is not None
