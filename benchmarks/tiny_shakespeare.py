@@ -78,9 +78,9 @@ def recipe(*, seed: int, steps: int) -> Recipe:
         n_layers=4,
         n_heads=2,
         n_kv_heads=2,
-        ffn_dim=1024,
+        ffn_dim=688,
         norm_gain=False,
-        activation="relu2",
+        activation="swiglu",
         qk_norm=True,
         tie_embeddings=False,
         dropout=0.125,
@@ -91,8 +91,8 @@ def recipe(*, seed: int, steps: int) -> Recipe:
     )
     optim = OptimConfig(
         name="muon",
-        lr=3.0e-3,
-        matrix_lr=0.02,
+        lr=1.2e-2,
+        matrix_lr=0.016,
         beta1=0.9,
         beta2=0.98,
         weight_decay=0.0,
