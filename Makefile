@@ -14,7 +14,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export DO_NOT_TRACK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test check serve ui bench profile test-slow test-gpu test-peers bench-peers
+.PHONY: help setup repro test check serve ui bench bench-nanogpt bench-peers profile test-slow test-gpu test-peers bench-peers
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -44,8 +44,17 @@ serve: setup  ## HTTP API over a model: make serve MODEL=finetune
 ui: setup  ## MLflow's pages over mlflow/
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///$(CURDIR)/mlflow/mlflow.db --host 127.0.0.1 --port 5000
 
-bench: setup  ## every benchmark that needs no peers, into benchmarks/results
-	@for file in $$(grep -L '^import transformers' benchmarks/[a-z]*.py); do echo "== $$file"; $(PY) -m $$(echo $${file%.py} | tr / .) || exit 1; done
+BENCHMARKS := tracking_overhead waiting_threads checkpoint_time optimizer_against_torch recipe_against_gpt2 ladder \
+  pipeline_time recipe_ablation time_to_loss
+
+bench: setup  ## every benchmark that needs no peers, into benchmarks/results; hours
+	@for name in $(BENCHMARKS); do echo "== $$name"; $(PY) -m benchmarks.$$name || exit 1; done
+
+bench-nanogpt: setup  ## beside nanoGPT: make bench-nanogpt NANOGPT=../nanoGPT
+	@test -f "$(NANOGPT)/model.py" || { echo "NANOGPT: no model.py in '$(NANOGPT)';" \
+	  "git clone https://github.com/karpathy/nanoGPT ../nanoGPT, then NANOGPT=../nanoGPT"; exit 1; }
+	@for name in against_nanogpt_loss throughput_against_nanogpt time_to_loss; do echo "== $$name"; \
+	  $(PY) -m benchmarks.$$name --nanogpt "$(NANOGPT)" || exit 1; done
 
 profile:  ## switch params.yaml: make profile NAME=gpu-124m
 	@test -n "$(NAME)" && test -f conf/$(NAME).yaml || \
@@ -62,9 +71,8 @@ test-peers: setup $(VENV)-peers/.ready  ## needs .venv-peers
 	$(VENV)-peers/bin/python -m pytest -m peers --override-ini addopts=--import-mode=importlib \
 	  $$(grep -rl --include='test_*.py' 'pytest.mark.peers' tests)
 
-bench-peers: setup $(VENV)-peers/.ready  ## benchmarks against peers, into benchmarks/results
-	@for file in $$(grep -l '^import transformers' benchmarks/[a-z]*.py); do echo "== $$file"; \
-	  $(VENV)-peers/bin/python -m $$(echo $${file%.py} | tr / .) || exit 1; done
+bench-peers: setup $(VENV)-peers/.ready  ## beside transformers, in .venv-peers
+	$(VENV)-peers/bin/python -m benchmarks.logits_against_transformers
 
 $(VENV)-peers/.ready: requirements-peers.txt
 	$(PYTHON) -m venv $(VENV)-peers

@@ -91,8 +91,8 @@ def recipe(*, seed: int, steps: int) -> Recipe:
     )
     optim = OptimConfig(
         name="muon",
-        lr=1.2e-2,
-        matrix_lr=0.016,
+        lr=1.6e-2,
+        matrix_lr=0.014,
         beta1=0.9,
         beta2=0.98,
         weight_decay=0.0,

@@ -18,7 +18,7 @@ from gpt.model.init_weights import init_weights
 from gpt.model.transformer import Transformer
 from gpt.optim.config import OptimConfig
 from gpt.train.config import TrainConfig
-from gpt.train.loop import Sample, TrainResult, train
+from gpt.train.loop import Sample, TrainResult, _set_recompute, train
 from gpt.train.objective import Batch, Objective, mixture_next_token, next_token
 from gpt.train.validate import fixed_validation
 
@@ -224,15 +224,13 @@ def test_samples_are_written_and_change_nothing(modern: ModelConfig) -> None:
         run(config, sampling)
 
 
-def test_recomputing_is_set_and_refused(modern: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Guards: a dial that does nothing on a model that cannot."""
+def test_recomputing_is_set_and_refused(modern: ModelConfig) -> None:
+    """Guards: a dial that does nothing, on a model that can and on one that cannot."""
     dials = dataclasses.replace(CONFIG, steps=2, recompute_blocks=True)
-    monkeypatch.setattr(Transformer, "recompute_blocks", False, raising=False)
     assert run(modern, dials)[0].recompute_blocks is True
     assert run(modern)[0].recompute_blocks is False
-    monkeypatch.delattr(Transformer, "recompute_blocks")
-    with pytest.raises(ValueError, match="recompute_blocks: Transformer cannot do it; write false"):
-        run(modern, dials)
+    with pytest.raises(ValueError, match="recompute_blocks: Linear cannot do it; write false"):
+        _set_recompute(nn.Linear(1, 1), True)
 
 
 def test_a_state_of_another_run_is_refused(modern: ModelConfig, tmp_path: Path) -> None:
