@@ -14,10 +14,10 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export DO_NOT_TRACK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test check serve ui bench bench-nanogpt bench-peers profile test-slow test-gpu test-peers bench-peers
+.PHONY: help setup repro test check serve ui bench bench-nanogpt bench-peers profile test-slow test-gpu test-peers
 
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 setup: $(VENV)/.ready  ## make .venv: CPU torch (or TORCH=cuda), everything else by hash
 
