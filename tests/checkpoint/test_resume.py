@@ -117,6 +117,7 @@ def test_a_leftover_partial_state_is_no_obstacle(tmp_path: Path, leftover: str) 
     (tmp_path / leftover).mkdir()
     (tmp_path / leftover / "model.safetensors").write_text("half")
     assert loaded_step(tmp_path) == 6
+    assert not list(tmp_path.glob(".step-*")), "left after a restart"
     save_resume_state(tmp_path, state(7))
     assert loaded_step(tmp_path) == 7
     assert sorted(f.name for f in tmp_path.iterdir()) == ["step-6", "step-7"]
