@@ -100,6 +100,10 @@ class Tokenizer:
         else:
             tokens = [symbol.encode() for symbol in content["symbols"]]
         self.special_tokens: dict[str, int] = content["special_tokens"]
+        if early := sorted(name for name, i in self.special_tokens.items() if i < len(tokens)):
+            raise ValueError(
+                f"tokenizer.json: {early[0]} stands among the tokens; the guest wants special tokens last"
+            )
         self.n_vocab: int = content["n_vocab"]
         self.ranks = {token: i for i, token in enumerate(tokens)}
         self.tokens = dict(enumerate(tokens)) | {i: s.encode() for s, i in self.special_tokens.items()}

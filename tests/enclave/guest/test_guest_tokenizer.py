@@ -1,5 +1,6 @@
 """The guest's tokenizer against tiktoken's engine."""
 
+import json
 import random
 import unicodedata
 from pathlib import Path
@@ -89,4 +90,15 @@ def test_another_pattern_is_refused(tmp_path: Path, tokenizer: Tokenizer) -> Non
     path = tmp_path / "tokenizer.json"
     path.write_text(path.read_text().replace("'(?:[sdmt]", "'(?i:[sdmt]"))
     with pytest.raises(ValueError, match="the guest splits as GPT-2"):
+        open_tokenizer(tmp_path)
+
+
+def test_special_tokens_among_the_others_are_refused(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    """Guards a foreign vocabulary whose special tokens come first: every id would be read off by some."""
+    save_tokenizer(tmp_path, tokenizer)
+    path = tmp_path / "tokenizer.json"
+    content = json.loads(path.read_text())
+    content["special_tokens"]["<|first|>"] = 0
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="first.* stands among the tokens"):
         open_tokenizer(tmp_path)
