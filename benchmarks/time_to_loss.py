@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.result_file import write_result
+from benchmarks.result_file import RESULTS, write_result
 from benchmarks.throughput_against_nanogpt import SHAPES, interleaved, load_nanogpt, nanogpt_step
 from benchmarks.tiny_shakespeare import changed, characters, full_validation, recipe
 from gpt.dataset.loader import TokenWindows
@@ -81,6 +81,23 @@ def first_time(curve: list[dict[str, float]], target: float) -> float | None:
     return next((point["seconds"] for point in curve if point["val_loss"] <= target), None)
 
 
+def table(result: dict) -> str:
+    """Return the targets as a Markdown table."""
+    lines = [
+        "| validation loss | seconds, median | each seed | nanoGPT: fp32, bf16 | ratio: fp32, bf16 |",
+        "|---|---|---|---|---|",
+    ]
+    for row in result["targets"]:
+        each = ", ".join("not reached" if s is None else f"{s:.0f}" for s in row["seconds"])
+        median = f"{row['median_s']:.0f}" if row["median_s"] else "not by all"
+        theirs, ratio = "", ""
+        if "nanogpt_fp32_s" in row:
+            theirs = f"{row['nanogpt_fp32_s']:,}, {row['nanogpt_bf16_s']:,}"
+            ratio = f"{row['ratio_to_nanogpt_fp32']}, {row['ratio_to_nanogpt_bf16']}"
+        lines.append(f"| {row['target']:.4g} | {median} | {each} | {theirs} | {ratio} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Run every seed in a process of its own, nanoGPT's steps in between."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -89,12 +106,16 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--nanogpt", type=Path)
+    parser.add_argument("--table", action="store_true")
     parser.add_argument("--one-seed", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one_seed is not None:
         print(
             json.dumps(run_seed(arguments.one_seed, arguments.steps, arguments.threads, arguments.eval_every))
         )
+        return
+    if arguments.table:
+        print(table(json.loads((RESULTS / "time_to_loss.json").read_text(encoding="utf-8"))))
         return
     torch.set_num_threads(arguments.threads)
     source = load_nanogpt(arguments.nanogpt) if arguments.nanogpt else None

@@ -100,5 +100,5 @@ def test_special_tokens_among_the_others_are_refused(tmp_path: Path, tokenizer: 
     content = json.loads(path.read_text())
     content["special_tokens"]["<|first|>"] = 0
     path.write_text(json.dumps(content))
-    with pytest.raises(ValueError, match="first.* stands among the tokens"):
+    with pytest.raises(ValueError, match="stands among the tokens"):
         open_tokenizer(tmp_path)
