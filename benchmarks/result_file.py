@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+OPENMP = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+"""How OpenMP's threads wait for each other: it moves a small model's speed by a third."""
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -27,6 +29,7 @@ def machine() -> dict[str, Any]:
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "python": platform.python_version(),
         "torch": torch.__version__,
+        "waiting_threads": {name: os.environ[name] for name in OPENMP if name in os.environ},
     }
 
 

@@ -12,7 +12,7 @@ from stages.training import write_curve
 
 
 @stage(config=FinetuneConfig, inputs=("base", "logs"))
-def finetune(config: FinetuneConfig, run: StageRun) -> dict[str, float]:
+def finetune(config: FinetuneConfig, run: StageRun) -> dict[str, float | str]:
     """Adapt the base; save the adapter alone and the merged model whole."""
     device = prepare_machine(run.machine)
     base = open_checkpoint(run.inputs["base"])
@@ -46,6 +46,7 @@ def finetune(config: FinetuneConfig, run: StageRun) -> dict[str, float]:
         "parameters": result.total,
         "cut_records": result.counts["cut"],
         "train_s": round(result.train.elapsed_s, 1),
+        "stopped_by": result.train.stopped_by,
     }
 
 

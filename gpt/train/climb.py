@@ -37,6 +37,9 @@ class LadderConfig:
             raise ValueError(
                 f"train.seq_len: got {self.train.seq_len}; set it to model.context, {self.model.context}"
             )
+        for name in ("max_minutes", "max_dollars"):
+            if getattr(self.train, name):
+                raise ValueError(f"train.{name}: rungs cut short compare nothing; write 0 for the ladder")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -8,17 +8,19 @@ import yaml
 from gpt.checkpoint.manifest import check_manifest
 from tests.stages.conftest import CHAIN, run_chain, run_stage
 
+LOGS = ["--files", "data/fetch/files", "--out", "data/logs"]
+FINETUNE = ["--base", "models/pretrain/checkpoint", "--logs", "data/logs/files", "--out", "models/finetune"]
 CHECKPOINT = Path("models/pretrain/checkpoint")
 
 
-def set_minutes(minutes: float) -> None:
+def set_minutes(minutes: float, stage: str = "pretrain") -> None:
     params = yaml.safe_load(Path("params.yaml").read_text())
-    params["pretrain"]["train"] |= {"max_minutes": minutes, "checkpoint_every": 4}
+    params[stage]["train"] |= {"max_minutes": minutes, "checkpoint_every": 4}
     Path("params.yaml").write_text(yaml.safe_dump(params))
 
 
-def metrics() -> dict:
-    return json.loads(Path("models/pretrain/metrics.json").read_text())
+def metrics(stage: str = "pretrain") -> dict:
+    return json.loads(Path(f"models/{stage}/metrics.json").read_text())
 
 
 def test_a_larger_budget_goes_on_where_the_smaller_stopped(project: Path) -> None:
@@ -44,3 +46,13 @@ def test_a_larger_budget_goes_on_where_the_smaller_stopped(project: Path) -> Non
     steps = [json.loads(line)["step"] for line in Path("models/pretrain/log.jsonl").read_text().splitlines()]
     assert steps == [1, 2, 4, 6], "it began anew"
     assert not Path("models/.resume/pretrain").exists()
+
+
+def test_a_fine_tuning_cut_short_keeps_its_state(project: Path) -> None:
+    """Guards: a stage that does not say why it stopped, whose state the runner then throws away."""
+    set_minutes(1.0e-6, "finetune")
+    run_chain("pretrain")
+    assert run_stage("logs", *LOGS) == 0
+    assert run_stage("finetune", *FINETUNE) == 0
+    assert metrics("finetune")["stopped_by"] == "budget"
+    assert [f.name for f in Path("models/.resume/finetune").rglob("step-*")] == ["step-1"]
