@@ -10,7 +10,7 @@ Compilation is excluded on both sides: each takes two untimed steps first, on we
     python -m benchmarks.gpu_time_to_loss --tokens data/.cache/books.bin --nanogpt ../nanoGPT
 
 Not run yet: no GPU was at hand (docs/experiments.md). `--device cpu --preset s4-tiny --minutes 0.1
---our-seconds 6 --batch 2` is its rehearsal.
+--our-seconds 6 --batch 1` is its rehearsal.
 """
 
 import argparse

@@ -31,6 +31,7 @@ CHANGES: dict[str, dict[str, dict]] = {
     "AdamW for all, lr 3e-3": {"optim": {"name": "adamw"}},
     "AdamW for all, lr 1e-3": {"optim": {"name": "adamw", "lr": 1.0e-3}},
     "embeddings at lr 3e-3": {"optim": {"lr": 3.0e-3}},
+    "no weight decay": {"optim": {"weight_decay": 0.0}},
     "no token shift": {"model": {"token_shift": False}},
     "no bigram table": {"model": {"bigram_rows": 0}},
     "no value residual": {"model": {"value_residual": False}},
@@ -114,7 +115,7 @@ def table(result: dict) -> str:
 def main() -> None:
     """Run what is missing."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--steps", type=int, default=64)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument(

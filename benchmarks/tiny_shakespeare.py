@@ -83,7 +83,7 @@ def recipe(*, seed: int, steps: int) -> Recipe:
         activation="swiglu",
         qk_norm=True,
         tie_embeddings=False,
-        dropout=0.125,
+        dropout=0.15,
         logit_softcap=15.0,
         token_shift=True,
         value_residual=True,
@@ -91,11 +91,11 @@ def recipe(*, seed: int, steps: int) -> Recipe:
     )
     optim = OptimConfig(
         name="muon",
-        lr=1.6e-2,
-        matrix_lr=0.014,
+        lr=1.2e-2,
+        matrix_lr=0.016,
         beta1=0.9,
         beta2=0.98,
-        weight_decay=0.0,
+        weight_decay=0.3,
         schedule="wsd",
         warmup_steps=min(20, steps),
         decay_fraction=0.75,
