@@ -204,7 +204,6 @@ def main() -> None:
     write_result(
         "against_nanogpt_loss",
         {
-            "command": "python -m benchmarks.against_nanogpt_loss --nanogpt FOLDER",  # no local path
             "data": "tinyshakespeare, split 90/10 by position",
             "nanogpt_model_sha256": sha256,
             "seeds": {"weights": 1337, "batches": 1, "other batches": 2},

@@ -9,14 +9,13 @@ minutes; `--changes` picks some, `--seeds` and `--steps` set the size. `--table`
 import argparse
 import dataclasses
 import json
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from benchmarks.result_file import RESULTS, machine
+from benchmarks.result_file import RESULTS, command, machine
 from benchmarks.tiny_shakespeare import Recipe, changed, characters, full_validation, recipe
 from gpt.dataset.loader import TokenWindows
 from gpt.model.flops import count_parameters
@@ -144,13 +143,9 @@ def main() -> None:
             run = {"change": change, "seed": seed, **measure(setting, tokens)}
             runs.append(run)
             print(run, flush=True)
-            command = "python -m benchmarks.recipe_ablation " + " ".join(sys.argv[1:])
-            result = {
-                "command": command.strip(),
-                "machine": machine(),
-                "data": "tiny Shakespeare, characters",
-            }
-            result |= {**shown, "rows": summarize(runs), "runs": runs}
+            result = {"command": command("recipe_ablation"), "machine": machine()}
+            result |= {"data": "tiny Shakespeare, characters", **shown}
+            result |= {"rows": summarize(runs), "runs": runs}
             partial = PATH.with_suffix(".json.part")
             partial.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
             partial.replace(PATH)

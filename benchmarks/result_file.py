@@ -33,10 +33,15 @@ def machine() -> dict[str, Any]:
     }
 
 
+def command(name: str) -> str:
+    """Return what was typed; of an absolute path the last part only: it is this machine's affair."""
+    words = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
+    return " ".join(["python -m", f"benchmarks.{name}", *words])
+
+
 def write_result(name: str, result: dict[str, Any], *, suffix: str = "") -> None:
     """Write a result of benchmark `name` to <name><suffix>.json and print it."""
     RESULTS.mkdir(exist_ok=True)
-    command = f"python -m benchmarks.{name} {' '.join(sys.argv[1:])}".strip()
-    text = json.dumps({"command": command, "machine": machine(), **result}, indent=2)
+    text = json.dumps({"command": command(name), "machine": machine(), **result}, indent=2)
     (RESULTS / f"{name}{suffix}.json").write_text(text + "\n", encoding="utf-8")
     print(text)
