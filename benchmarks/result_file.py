@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ def machine() -> dict[str, Any]:
 def command(name: str) -> str:
     """Return what was typed; of an absolute path the last part only: it is this machine's affair."""
     words = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
-    return " ".join(["python -m", f"benchmarks.{name}", *words])
+    return shlex.join(["python", "-m", f"benchmarks.{name}", *words])
 
 
 def write_result(name: str, result: dict[str, Any], *, suffix: str = "") -> None:

@@ -94,7 +94,7 @@ def table(result: dict) -> str:
         if "nanogpt_fp32_s" in row:
             theirs = f"{row['nanogpt_fp32_s']:,}, {row['nanogpt_bf16_s']:,}"
             ratio = f"{row['ratio_to_nanogpt_fp32']}, {row['ratio_to_nanogpt_bf16']}"
-        lines.append(f"| {row['target']:.4g} | {median} | {each} | {theirs} | {ratio} |")
+        lines.append(f"| {row['target']} | {median} | {each} | {theirs} | {ratio} |")
     return "\n".join(lines)
 
 
