@@ -14,19 +14,18 @@ Needs tiny Shakespeare (the registry's URL, or RAWGPT_DATA_MIRROR).
 
 import argparse
 import dataclasses
-import hashlib
-import importlib.util
 import statistics
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.ladder import load_text
+from benchmarks.nanogpt import CLONE, load_nanogpt, nanogpt_model
 from benchmarks.result_file import write_result
+from benchmarks.tiny_shakespeare import load_text
+from gpt.checkpoint.manifest import file_sha256
 from gpt.config import load_section
 from gpt.dataset.loader import TokenWindows
 from gpt.model.config import ModelConfig
@@ -38,7 +37,6 @@ from gpt.train.loop import train
 from gpt.train.metrics import JsonlSink
 from gpt.train.objective import next_token
 
-CLONE = "git clone https://github.com/karpathy/nanoGPT && git -C nanoGPT checkout 3adf61e"
 STEPS, CONTEXT, DIM, LAYERS, HEADS = 200, 64, 128, 4, 4
 PARTS = {
     "ln_1": "attention_norm",
@@ -47,19 +45,6 @@ PARTS = {
     "mlp.c_fc": "feed_forward.up_proj",
     "mlp.c_proj": "feed_forward.down_proj",
 }
-
-
-def load_nanogpt(folder: Path) -> tuple[ModuleType, str]:
-    """Import nanoGPT's model.py; return it and its sha256. Raises ValueError when it is not there."""
-    path = folder / "model.py"
-    if not path.is_file():
-        raise ValueError(f"--nanogpt: {path} does not exist; get it with: {CLONE}")
-    spec = importlib.util.spec_from_file_location("nanogpt_model", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module, hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def to_our_names(theirs: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -141,10 +126,8 @@ def main() -> None:
     """Run all four and write the curves and their distances."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--nanogpt", type=Path, required=True, help=f"folder with model.py: {CLONE}")
-    try:
-        module, sha256 = load_nanogpt(parser.parse_args().nanogpt)
-    except ValueError as error:
-        parser.error(str(error))
+    folder = parser.parse_args().nanogpt
+    source = load_nanogpt(folder)
     torch.set_num_threads(1)
     text = load_text()
     laptop = load_section(Path("conf/laptop.yaml"), "ladder", LadderConfig).train
@@ -155,12 +138,24 @@ def main() -> None:
         laptop, steps=STEPS, seq_len=CONTEXT, micro_batch_size=12, log_every=1, eval_every=STEPS, optim=optim
     )
     torch.manual_seed(1337)
-    dials = {"block_size": CONTEXT, "vocab_size": text.n_symbols, "dropout": 0.0, "bias": True}
-    start = module.GPT(module.GPTConfig(n_layer=LAYERS, n_head=HEADS, n_embd=DIM, **dials)).state_dict()
+    sizes = ModelConfig(
+        vocab_size=text.n_symbols,
+        max_seq_len=CONTEXT,
+        dim=DIM,
+        n_layers=LAYERS,
+        n_heads=HEADS,
+        n_kv_heads=HEADS,
+        ffn_dim=4 * DIM,
+        norm="layernorm",
+        activation="gelu",
+        position="learned",
+        bias=True,
+    )
+    start = nanogpt_model(source, sizes).state_dict()
     start = {key: value.clone() for key, value in start.items()}
 
     def nanogpt(*, seed: int, tanh: bool) -> dict[str, Any]:
-        model = module.GPT(module.GPTConfig(n_layer=LAYERS, n_head=HEADS, n_embd=DIM, **dials))
+        model = nanogpt_model(source, sizes)
         model.load_state_dict(start)
         if tanh:
             for block in model.transformer.h:
@@ -169,21 +164,7 @@ def main() -> None:
         return {"losses": losses, "val_loss": full_loss(AllLogits(model), text.val, CONTEXT, 64)}
 
     def ours(*, seed: int) -> dict[str, Any]:
-        model = Transformer(
-            ModelConfig(
-                vocab_size=text.n_symbols,
-                max_seq_len=CONTEXT,
-                dim=DIM,
-                n_layers=LAYERS,
-                n_heads=HEADS,
-                n_kv_heads=HEADS,
-                ffn_dim=4 * DIM,
-                norm="layernorm",
-                activation="gelu",
-                position="learned",
-                bias=True,
-            )
-        )
+        model = Transformer(sizes)
         model.load_state_dict(to_our_names(start))
         losses = run_ours(model, TokenWindows(text.train, CONTEXT, seed), config)
         return {"losses": losses, "val_loss": full_loss(model, text.val, CONTEXT, 64)}
@@ -205,7 +186,7 @@ def main() -> None:
         "against_nanogpt_loss",
         {
             "data": "tinyshakespeare, split 90/10 by position",
-            "nanogpt_model_sha256": sha256,
+            "nanogpt_model_sha256": file_sha256(folder / "model.py"),
             "seeds": {"weights": 1337, "batches": 1, "other batches": 2},
             "steps": STEPS,
             "parameters": int(np.sum([p.numel() for k, p in start.items() if k != "lm_head.weight"])),

@@ -5,6 +5,7 @@ Also what the hash costs, and how much slower two threads of matmuls become whil
 Writes about 1.2 GB a save to a temporary folder of the working directory; needs 3 GiB of memory.
 """
 
+import argparse
 import hashlib
 import statistics
 import tempfile
@@ -73,6 +74,7 @@ def matmuls(is_over: Callable[[], bool]) -> float:
 
 def main() -> None:
     """Measure both ways in turn; write the medians."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
     state = make_state()
     size = state_bytes(state)
     waited, copied, beside, slowed, hashed = [], [], [], [], []

@@ -25,8 +25,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from benchmarks.nanogpt import load_nanogpt, nanogpt_model
 from benchmarks.result_file import write_result
-from benchmarks.throughput_against_nanogpt import load_nanogpt
 from gpt.dataset.loader import TokenWindows
 from gpt.model.config import ModelConfig
 from gpt.model.init_weights import init_weights
@@ -182,9 +182,7 @@ def main() -> None:
     settings = {"batch": arguments.batch, "device": arguments.device}
     source = load_nanogpt(arguments.nanogpt)
     torch.manual_seed(1)
-    sizes = {"n_layer": base.n_layers, "n_head": base.n_heads, "n_embd": base.dim}
-    sizes |= {"block_size": base.max_seq_len, "vocab_size": base.vocab_size}
-    theirs = source.GPT(source.GPTConfig(**sizes, bias=False, dropout=0.0)).to(arguments.device)
+    theirs = nanogpt_model(source, dataclasses.replace(base, bias=False)).to(arguments.device)
     forward = torch.compile(theirs)
     rows = {
         "nanogpt": race(

@@ -9,6 +9,7 @@ and the losses of single batches of the tutorials' size beside the whole.
 Needs tiny Shakespeare (the registry's URL, or RAWGPT_DATA_MIRROR). About ten CPU minutes on one thread.
 """
 
+import argparse
 import dataclasses
 import json
 import statistics
@@ -22,11 +23,11 @@ import torch
 
 from benchmarks.ladder_table import render
 from benchmarks.result_file import RESULTS, write_result
+from benchmarks.tiny_shakespeare import load_text
 from gpt.config import load_section
-from gpt.corpus.registry import fetch
 from gpt.ladder import bigram_counts
 from gpt.ladder.rungs import RUNGS, make_rung
-from gpt.train.climb import Characters, LadderConfig, encode_characters, full_loss, table_of, train_rung
+from gpt.train.climb import Characters, LadderConfig, full_loss, table_of, train_rung
 from gpt.train.metrics import JsonlSink
 
 STEPS, LONGER = 2000, 3
@@ -34,13 +35,6 @@ SEEDS = {"bigram": 3, "mlp": 3, "single_head": 3, "multi_head": 3, "block": 2}
 LONGER_RUNGS = ("mlp", "single_head", "multi_head")
 N_TABLES, N_BATCHES = 200, 100_000
 QUOTED_START, QUOTED_BATCH = 4.63, 2.35
-
-
-def load_text() -> Characters:
-    """Return tiny Shakespeare, cut by position."""
-    text = fetch("tinyshakespeare").read_text(encoding="utf-8")
-    cut = int(len(text) * 0.9)
-    return encode_characters(text[:cut], text[cut:])
 
 
 def measure(rung: str, text: Characters, config: LadderConfig, seeds: int) -> dict[str, Any]:
@@ -110,6 +104,7 @@ def bigram_by_counting(text: Characters, config: LadderConfig) -> dict[str, Any]
 
 def main() -> None:
     """Measure every rung and write the result."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
     torch.set_num_threads(1)
     text = load_text()
     config = load_section(Path("conf/laptop.yaml"), "ladder", LadderConfig)

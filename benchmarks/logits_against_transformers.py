@@ -7,6 +7,7 @@ usual 0.02 it moves a toy's logits by a few thousandths only. The last row is a 
 the data registry (Q4_1 blocks, dequantized by both sides), on a text of its own training languages.
 """
 
+import argparse
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -138,6 +139,7 @@ def greedy(model: nn.Module, ids: Tensor) -> list[int]:
 
 def main() -> None:
     """Compare all models and write the result."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
     torch.set_num_threads(1)
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()

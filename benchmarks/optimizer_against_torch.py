@@ -7,6 +7,7 @@ which runs Newton-Schulz in bfloat16: once as shipped, once with that one conver
 The tokens are random (synthetic): what is compared is arithmetic.
 """
 
+import argparse
 import contextlib
 import dataclasses
 import math
@@ -137,6 +138,7 @@ def compare(name: str, *, exact: bool = False) -> dict[str, float]:
 
 def main() -> None:
     """Compare all and write the result."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
     torch.set_num_threads(1)
     result: dict[str, Any] = {
         "data": "random tokens (synthetic)",

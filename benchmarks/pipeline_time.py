@@ -4,6 +4,7 @@ Clones HEAD into a temporary folder (set-up not counted: this environment is use
 and samples the resident memory of its whole process group, then runs it again. Ten minutes on 2 cores.
 """
 
+import argparse
 import json
 import os
 import subprocess
@@ -47,6 +48,7 @@ def timed(command: list[str], folder: Path) -> tuple[float, float, str]:
 
 def main() -> None:
     """Measure and write the result."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "clone"
         subprocess.run(["git", "clone", "-q", ".", str(folder)], check=True)

@@ -7,25 +7,26 @@ minutes; `--changes` picks some, `--seeds` and `--steps` set the size. `--table`
 """
 
 import argparse
-import dataclasses
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from benchmarks.result_file import RESULTS, command, machine
-from benchmarks.tiny_shakespeare import Recipe, changed, characters, full_validation, recipe
+from benchmarks.tiny_shakespeare import Recipe, changed, full_validation, load_text, recipe
 from gpt.dataset.loader import TokenWindows
 from gpt.model.flops import count_parameters
 from gpt.model.init_weights import init_weights
 from gpt.model.transformer import Transformer
+from gpt.train.climb import Characters
 from gpt.train.loop import train
 from gpt.train.metrics import JsonlSink
 from gpt.train.objective import next_token
 
-CHANGES: dict[str, dict[str, dict]] = {
+CHANGES: dict[str, dict[str, Any]] = {
     "the recipe": {},
     "AdamW for all, lr 3e-3": {"optim": {"name": "adamw"}},
     "AdamW for all, lr 1e-3": {"optim": {"name": "adamw", "lr": 1.0e-3}},
@@ -43,20 +44,13 @@ CHANGES: dict[str, dict[str, dict]] = {
     "4 heads of 64": {"model": {"n_heads": 4, "n_kv_heads": 4}},
     "tied embeddings": {"model": {"tie_embeddings": True}},
     "dropout 0": {"model": {"dropout": 0.0}},
-    "outputs not started at zero": {"zero_residual": {}},
+    "outputs not started at zero": {"zero_residual": False},
     "cosine to 0": {"optim": {"schedule": "cosine"}},
 }
 PATH = RESULTS / "recipe_ablation.json"
 
 
-def apply(base: Recipe, change: dict[str, dict]) -> Recipe:
-    """Return the recipe with one of CHANGES."""
-    if "zero_residual" in change:
-        return dataclasses.replace(base, zero_residual=False)
-    return changed(base, **change)
-
-
-def measure(setting: Recipe, tokens: tuple[np.ndarray, np.ndarray]) -> dict[str, float]:
+def measure(setting: Recipe, text: Characters) -> dict[str, float]:
     """Train once; return the final validation loss, the last training loss, parameters and CPU seconds."""
     config = setting.train
     torch._dynamo.reset()
@@ -65,11 +59,11 @@ def measure(setting: Recipe, tokens: tuple[np.ndarray, np.ndarray]) -> dict[str,
     started = time.process_time()
     result = train(
         model,
-        TokenWindows(tokens[0], config.seq_len, config.seed),
+        TokenWindows(text.train, config.seq_len, config.seed),
         next_token,
         config,
         name=f"seed {config.seed}",
-        validate=full_validation(tokens[1], config.seq_len),
+        validate=full_validation(text.val, config.seq_len),
         sink=JsonlSink(Path("/dev/null")),
         device=torch.device("cpu"),
     )
@@ -126,7 +120,7 @@ def main() -> None:
         print(table(json.loads(PATH.read_text(encoding="utf-8"))))
         return
     torch.set_num_threads(arguments.threads)
-    tokens = characters()
+    text = load_text()
     base = recipe(seed=1, steps=arguments.steps)
     shown = {"steps": arguments.steps, "characters": arguments.steps * base.train.batch_tokens}
     runs: list[dict] = []
@@ -139,8 +133,8 @@ def main() -> None:
         for change in arguments.changes:
             if any(run["change"] == change and run["seed"] == seed for run in runs):
                 continue
-            setting = apply(recipe(seed=seed, steps=arguments.steps), CHANGES[change])
-            run = {"change": change, "seed": seed, **measure(setting, tokens)}
+            setting = changed(recipe(seed=seed, steps=arguments.steps), **CHANGES[change])
+            run = {"change": change, "seed": seed, **measure(setting, text)}
             runs.append(run)
             print(run, flush=True)
             result = {"command": command("recipe_ablation"), "machine": machine()}

@@ -6,6 +6,7 @@ depth, width, parameters within 3%, batch, order of samples, validation and seed
 Needs the shards of `dvc repro shard`. About ten minutes for the laptop profile.
 """
 
+import argparse
 import dataclasses
 import sys
 import time
@@ -54,6 +55,7 @@ def plain_optim(ours: OptimConfig, lr: float) -> OptimConfig:
 
 def main() -> None:
     """Train each recipe on the same tokens; write both losses."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
     config = load_section(PARAMS, "pretrain", PretrainConfig)
     machine = load_section(PARAMS, "machine", MachineConfig)
     device = prepare_machine(machine)

@@ -13,7 +13,6 @@ it is measured with dropout 0 too. The GPT-2 sizes (T 1024, dropout 0, bf16) are
 import argparse
 import contextlib
 import dataclasses
-import importlib.util
 import statistics
 import time
 from collections.abc import Callable
@@ -23,6 +22,7 @@ from types import ModuleType
 import torch
 from torch import Tensor, nn
 
+from benchmarks.nanogpt import load_nanogpt, nanogpt_model
 from benchmarks.result_file import write_result
 from gpt.model.config import ModelConfig
 from gpt.model.flops import training_flops_per_token
@@ -53,19 +53,6 @@ SHAPES = {
 Step = Callable[[], None]
 
 
-def load_nanogpt(folder: Path) -> ModuleType:
-    """Import nanoGPT's model.py; exits with what to type when it is not there."""
-    path = folder / "model.py"
-    if not path.is_file():
-        raise SystemExit(f"--nanogpt: no model.py in {folder}; git clone https://github.com/karpathy/nanoGPT")
-    spec = importlib.util.spec_from_file_location("nanogpt_model", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def nanogpt_step(
     source: ModuleType,
     config: ModelConfig,
@@ -77,10 +64,7 @@ def nanogpt_step(
 ) -> Step:
     """Return one training step of nanoGPT's model of our config's shapes."""
     torch.manual_seed(0)
-    sizes = {"n_layer": config.n_layers, "n_head": config.n_heads, "n_embd": config.dim}
-    sizes |= {"block_size": config.max_seq_len, "vocab_size": config.vocab_size}
-    model = source.GPT(source.GPTConfig(**sizes, bias=config.bias, dropout=config.dropout))
-    model.to(device).train()
+    model = nanogpt_model(source, config).to(device).train()
     forward = torch.compile(model) if compiled else model
     return _step(model, lambda x, y: forward(x, y)[1], config, batch, dtype, device)
 

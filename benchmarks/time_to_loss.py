@@ -20,9 +20,10 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.nanogpt import load_nanogpt
 from benchmarks.result_file import RESULTS, write_result
-from benchmarks.throughput_against_nanogpt import SHAPES, interleaved, load_nanogpt, nanogpt_step
-from benchmarks.tiny_shakespeare import changed, characters, full_validation, recipe
+from benchmarks.throughput_against_nanogpt import SHAPES, interleaved, nanogpt_step
+from benchmarks.tiny_shakespeare import changed, full_validation, load_text, recipe
 from gpt.dataset.loader import TokenWindows
 from gpt.model.flops import count_parameters
 from gpt.model.init_weights import init_weights
@@ -40,12 +41,12 @@ def run_seed(seed: int, steps: int, threads: int, eval_every: int) -> dict:
     """Train once in this process; return the curve as (step, seconds, loss)."""
     started = time.monotonic()
     torch.set_num_threads(threads)
-    train_ids, val_ids = characters()
+    text = load_text()
     setting = changed(recipe(seed=seed, steps=steps), train={"eval_every": eval_every})
     config = setting.train
     model = Transformer(setting.model)
     init_weights(model, seed, init_std=setting.init_std, zero_residual=setting.zero_residual)
-    measure = full_validation(val_ids, config.seq_len)
+    measure = full_validation(text.val, config.seq_len)
     curve: list[dict[str, float]] = []
 
     def validate(current: torch.nn.Module) -> float:
@@ -55,7 +56,7 @@ def run_seed(seed: int, steps: int, threads: int, eval_every: int) -> dict:
 
     result = train(
         model,
-        TokenWindows(train_ids, config.seq_len, seed),
+        TokenWindows(text.train, config.seq_len, seed),
         next_token,
         config,
         name=f"seed {seed}",

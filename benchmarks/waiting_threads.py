@@ -4,6 +4,7 @@ The laptop profile's pretraining step, alone and beside one busy process, all po
 processes, because the library reads its policy once, when it is loaded.
 """
 
+import argparse
 import json
 import os
 import statistics
@@ -63,6 +64,7 @@ def child(policy: dict[str, str]) -> float:
 
 def main() -> None:
     """Measure and write the result."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
     speeds: dict[str, list[float]] = {}
     for _ in range(ROUNDS):
         for beside in ("alone", "beside a busy process"):

@@ -34,6 +34,8 @@ class Dropout(nn.Module):
         super().__init__()
         self.p = p
         self.dropped_levels = round(p * LEVELS)
+        if p and not 0 < self.dropped_levels < LEVELS:
+            raise ValueError(f"dropout: got {p}; shares below 1/{LEVELS} and above its complement round away")
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x of any shape to the same shape."""

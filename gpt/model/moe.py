@@ -40,10 +40,10 @@ class MixtureOfExperts(nn.Module):
             logits = self.router(tokens.float())  # (N, E)
         top_logits, top_experts = logits.topk(n_chosen, dim=-1)  # (N, K)
         weights = top_logits.softmax(dim=-1)  # (N, K)
-        self._measure(logits, top_experts)
+        counts = torch.bincount(top_experts.flatten(), minlength=n_experts)  # (E,)
+        self._measure(logits, counts)
 
         order = top_experts.flatten().argsort(stable=True)  # (N*K,) assignments, expert by expert
-        counts = torch.bincount(top_experts.flatten(), minlength=n_experts)  # (E,)
         token_of = order // n_chosen  # (N*K,)
         sorted_out = self._experts(tokens[token_of], counts)  # (N*K, C)
         scaled = sorted_out.float() * weights.flatten()[order, None]  # (N*K, C)
@@ -57,10 +57,9 @@ class MixtureOfExperts(nn.Module):
         up = grouped_linear(x, self.experts_up, counts)  # (N*K, F)
         return grouped_linear(activate(up, gate, self.config.activation), self.experts_down, counts)
 
-    def _measure(self, logits: Tensor, top_experts: Tensor) -> None:
+    def _measure(self, logits: Tensor, counts: Tensor) -> None:
         probability = logits.softmax(dim=-1).mean(dim=0)  # (E,)
-        load = torch.bincount(top_experts.flatten(), minlength=self.config.n_experts).float()
-        load = load / logits.shape[0]  # (E,) assignments per token; sums to K
+        load = counts.float() / logits.shape[0]  # (E,) assignments per token; sums to K
         self.balance_loss = self.config.n_experts * (load * probability).sum()
         self.z_loss = logits.logsumexp(dim=-1).square().mean()
         self.expert_load = load.detach() / self.config.n_experts_per_token

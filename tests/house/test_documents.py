@@ -108,3 +108,11 @@ def test_the_arithmetic_in_a_profile_is_its_dials(name: str) -> None:
     assert f"{total:.3g} training FLOPs" in head
     assert f"{hours:.3g} h" in head
     assert f"${hours * 3:.3g}" in head
+
+
+def test_every_benchmark_answers_help() -> None:
+    """Guards: `--help` that starts ten minutes of training. Read, not run: each import costs seconds."""
+    for path in (ROOT / "benchmarks").glob("*.py"):
+        source = path.read_text()
+        if 'if __name__ == "__main__"' in source:
+            assert "argparse.ArgumentParser(" in source, f"{path.name}: main() without argparse"

@@ -1,14 +1,17 @@
 """docs/chapters/recipe.md prints what the benchmarks measured; their arithmetic by hand."""
 
 import json
+import math
 import re
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import nn
 
 from benchmarks import recipe_ablation, time_to_loss
 from benchmarks.result_file import RESULTS
-from benchmarks.tiny_shakespeare import recipe, windows
+from benchmarks.tiny_shakespeare import full_validation, recipe
 from gpt.model.flops import count_parameters
 
 CHAPTER = (Path(__file__).parents[2] / "docs/chapters/recipe.md").read_text(encoding="utf-8")
@@ -36,11 +39,25 @@ def test_the_chapters_words_are_the_results() -> None:
     assert f"{times['runs'][0]['characters']:,} characters" in flat
 
 
-def test_windows_cover_the_validation_text_once() -> None:
-    """By hand: 10 tokens, T 3: windows 0-2, 3-5, 6-8, targets one further; the target 9 is the last."""
-    inputs, targets = windows(np.arange(10), 3)
-    assert inputs.tolist() == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]
-    assert targets.tolist() == [[1, 2, 3], [4, 5, 6], [7, 8, 9]]
+def test_the_validation_sees_every_window_that_fits_once() -> None:
+    """By hand: 11 tokens, T 3: inputs 0-2, 3-5, 6-8, and the last token has no window. A model that knows
+    nothing of 11 symbols scores ln 11. Guards dropout left on, and training mode not put back."""
+    seen = []
+
+    class Uniform(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(()))
+
+        def forward(self, token_ids: torch.Tensor) -> torch.Tensor:
+            assert not self.training
+            seen.extend(token_ids.tolist())
+            return torch.zeros(*token_ids.shape, 11)
+
+    model = Uniform().train()
+    assert math.isclose(full_validation(np.arange(11), 3)(model), math.log(11), rel_tol=1e-6)
+    assert seen == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]
+    assert model.training
 
 
 def test_ablation_differences_are_paired_by_seed() -> None:

@@ -153,3 +153,10 @@ def test_dropout_keeps_the_stated_share_and_the_mean() -> None:
     assert torch.equal(dropout(x), out)
     assert not torch.equal(dropout(x), out)
     assert dropout.eval()(x) is x
+
+
+@pytest.mark.parametrize("p", [0.001, 0.999])
+def test_a_dropout_that_rounds_away_is_refused(p: float) -> None:
+    """Guards: a dial that silently does nothing, or drops everything and divides by zero."""
+    with pytest.raises(ValueError, match=f"dropout: got {p}"):
+        Dropout(p)
