@@ -1,26 +1,65 @@
-"""documents.jsonl: the cleaned corpus, one JSON object a line with id, text and split."""
+"""documents.jsonl: the cleaned corpus, one JSON object a line with id, text and split.
+
+A corpus larger than memory is read in parts: ranges of bytes that begin and end at a line.
+"""
 
 import json
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 Document = dict[str, str]
+PART_BYTES = 64 * 2**20
+"""Small enough to hold in memory a few times over, large enough that a process earns its start."""
 
 
-def read_split(files: Path, split: str) -> list[Document]:
-    """Return the documents of one split of a fetch folder.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DocumentPart:
+    """The lines of a documents.jsonl that begin in [start, stop) bytes."""
 
-    Raises ValueError with file and line for a broken line, and when the split is empty.
-    """
+    path: Path
+    start: int
+    stop: int
+
+
+def cut_parts(files: Path, part_bytes: int = PART_BYTES) -> list[DocumentPart]:
+    """Cut a fetch folder's documents into parts of about `part_bytes`, in their order."""
     path = files / "documents.jsonl"
-    documents = []
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
+    size = path.stat().st_size
+    starts = range(0, size, part_bytes)
+    return [DocumentPart(path=path, start=start, stop=min(start + part_bytes, size)) for start in starts]
+
+
+def read_part(part: DocumentPart, split: str) -> Iterator[Document]:
+    """Yield a part's documents of one split. Raises ValueError with file and byte for a broken line."""
+    with part.path.open("rb") as lines:
+        if part.start:
+            lines.seek(part.start - 1)
+            lines.readline()  # a line that began earlier belongs to the part before
+        at = lines.tell()
+        while at < part.stop:
+            line = lines.readline()
             try:
                 document = json.loads(line)
                 if document["split"] == split:
-                    documents.append({"id": document["id"], "text": document["text"], "split": split})
+                    yield {"id": document["id"], "text": document["text"], "split": split}
             except (ValueError, KeyError, TypeError):
-                raise ValueError(f"{path}:{number}: not a document; run `dvc repro -f fetch`") from None
-    if not documents:
+                raise ValueError(
+                    f"{part.path}: byte {at}: not a document; run `dvc repro -f fetch`"
+                ) from None
+            at += len(line)
+
+
+def read_split(files: Path, split: str) -> Iterator[Document]:
+    """Yield the documents of one split of a fetch folder, one at a time.
+
+    Raises ValueError with file and byte for a broken line, and when the split is empty.
+    """
+    found = False
+    for part in cut_parts(files):
+        for document in read_part(part, split):
+            found = True
+            yield document
+    if not found:
+        path = files / "documents.jsonl"
         raise ValueError(f"{path}: no document in split {split!r}; change fetch.val_fraction or add text")
-    return documents

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 LEVELS = [
-    ["config"],
+    ["config", "workers"],
     ["corpus", "tokenizer", "kernels", "optim", "parallel"],
     ["model", "ladder", "dataset"],
     ["checkpoint", "generate", "growth"],
