@@ -42,8 +42,9 @@ class Prefetch:
         """Return the next batch, which must be this one. Raises what reading it raised."""
         expected, future = self._waiting.popleft()
         assert expected == (cursor, count), f"asked for {(cursor, count)}, read {expected}"
+        batch = future.result()
         self._read_next()
-        return future.result()
+        return batch
 
     def _read_next(self) -> None:
         if (place := next(self._order, None)) is not None:
