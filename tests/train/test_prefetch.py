@@ -126,3 +126,11 @@ def test_training_reads_from_the_thread(modern: ModelConfig) -> None:
     assert source.read == list(range(0, 42, 3))
     assert len(source.threads) == 1
     assert source.threads.pop().startswith("prefetch")
+
+
+@pytest.mark.gpu
+def test_a_gpu_gets_pinned_memory() -> None:
+    """Guards: a copy that makes the step wait for it."""
+    ahead = Prefetch(Source(), micro_batches(DIALS, 0), torch.device("cuda"))
+    assert all(part.is_pinned() for part in ahead.batch(0, 3))
+    ahead.close()
