@@ -108,10 +108,11 @@ def measure_batches(path: Path, n_batches: int) -> dict[str, Any]:
 def measure_waits(path: Path, n_steps: int) -> dict[str, Any]:
     """Time what a step waits for its batch, read when asked and read ahead, in turns; milliseconds."""
     waits: dict[str, list[float]] = {"when_asked": [], "ahead": []}
+    windows = open_windows(path)
+    windows.batch(0, BATCH)  # the order of the epoch is not a step's affair: measure_orders
     for start in range(0, n_steps, BLOCK):
         places = [(i * BATCH, BATCH) for i in range(start, min(start + BLOCK, n_steps))]
         for name in waits:
-            windows = open_windows(path)
             order: Iterator[tuple[int, int]] = iter(places)
             source = Prefetch(windows, order, torch.device("cpu")) if name == "ahead" else windows
             for place in places:

@@ -9,11 +9,11 @@ where they are.
 import numpy as np
 from torch import Tensor
 
-from gpt.dataset.loader import Batches, GlobalShuffle, TokenSource, split_rows
+from gpt.dataset.loader import GlobalShuffle, TokenSource, split_rows
 from gpt.dataset.packing import best_fit
 
 
-class PackedDocuments(Batches):
+class PackedDocuments:
     """Documents of a token stream, packed and globally shuffled.
 
     A target is never in another document than the token it follows: the first token of a piece is none.
