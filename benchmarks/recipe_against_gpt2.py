@@ -69,7 +69,7 @@ def main() -> None:
         machine=machine,
         sink=sink,
     )
-    corpus = open_corpus(run, config.train, device)
+    corpus = open_corpus(run, config.train, "windows", device)
 
     def measure(name: str, model_config: ModelConfig, optim: OptimConfig) -> dict[str, float | str]:
         model = Transformer(model_config).to(device)

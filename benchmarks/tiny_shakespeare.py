@@ -99,6 +99,7 @@ def recipe(*, seed: int, steps: int) -> Recipe:
         grad_accumulation=1,
         dtype="fp32",
         compile=True,
+        document_mask=False,
         recompute_blocks=False,
         eval_every=steps,
         eval_batches=1,

@@ -9,13 +9,14 @@ from gpt.model.transformer import Transformer
 from gpt.train.config import TrainConfig
 from stages.machine import prepare_machine
 from stages.runner import StageRun, stage
-from stages.training import open_corpus, save_trained, train_language_model
+from stages.training import Packing, open_corpus, save_trained, train_language_model
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PretrainConfig:
     """The section `pretrain`."""
 
+    packing: Packing
     init_std: float
     """Standard deviation of the initial weights."""
     zero_residual: bool
@@ -33,7 +34,7 @@ def pretrain(config: PretrainConfig, run: StageRun) -> dict[str, Any]:
             f"pretrain.train.seq_len: {config.train.seq_len} exceeds model.max_seq_len "
             f"{config.model.max_seq_len}"
         )
-    corpus = open_corpus(run, config.train, device)
+    corpus = open_corpus(run, config.train, config.packing, device)
     if config.model.vocab_size != corpus.tokenizer.n_vocab:
         raise ValueError(
             f"pretrain.model.vocab_size: got {config.model.vocab_size}, the tokenizer has "

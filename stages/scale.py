@@ -10,13 +10,14 @@ from gpt.model.transformer import Transformer
 from gpt.train.config import TrainConfig
 from stages.machine import prepare_machine
 from stages.runner import StageRun, stage
-from stages.training import open_corpus, save_trained, train_language_model
+from stages.training import Packing, open_corpus, save_trained, train_language_model
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScaleConfig:
     """The sections `scale.dense` and `scale.moe`."""
 
+    packing: Packing
     growth: GrowthConfig
     train: TrainConfig
 
@@ -25,7 +26,7 @@ class ScaleConfig:
 def scale(config: ScaleConfig, run: StageRun) -> dict[str, Any]:
     """Grow, state the loss before and after growth, train on."""
     device = prepare_machine(run.machine)
-    corpus = open_corpus(run, config.train, device)
+    corpus = open_corpus(run, config.train, config.packing, device)
     parent = open_checkpoint(run.inputs["parent"])
     parent_loss = corpus.validate(load_model(parent).to(device))
     architecture, tensors = grow(parent.tensors, parent.architecture, config.growth)

@@ -4,42 +4,45 @@ import csv
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from gpt.checkpoint.save_load import model_tensors, save_checkpoint
 from gpt.config import fingerprint
-from gpt.dataset.loader import TokenWindows
-from gpt.dataset.shard_file import check_tokenizer, open_shard
+from gpt.dataset.loader import Batches, TokenWindows
+from gpt.dataset.packed_documents import PackedDocuments
+from gpt.dataset.shard_file import TokenShard, check_tokenizer, open_shard
 from gpt.model.flops import count_parameters, training_flops_per_token
 from gpt.model.transformer import Transformer
 from gpt.tokenizer.tokenizer import Tokenizer
 from gpt.tokenizer.vocab_file import load_tokenizer
 from gpt.train.config import TrainConfig
 from gpt.train.loop import TrainResult, train
-from gpt.train.objective import mixture_next_token, next_token
+from gpt.train.objective import language_objective, mask_token
 from gpt.train.precision import DTYPES
 from gpt.train.samples import text_samples
 from gpt.train.validate import Validate, fixed_validation
 from stages.runner import StageRun
 
+Packing = Literal["windows", "documents"]
+"""A training sample: a window of the token stream wherever it falls, or whole documents and padding."""
 CURVE_COLUMNS = ("step", "tokens", "loss", "val_loss", "lr", "grad_norm")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Corpus:
-    """The token windows that a language-model stage trains on."""
+    """What a language-model stage trains and validates on."""
 
     tokenizer: Tokenizer
     tokenizer_dir: Path
-    train: TokenWindows
+    train: Batches
     validate: Validate
     val_bytes_per_token: float
 
 
-def open_corpus(run: StageRun, config: TrainConfig, device: torch.device) -> Corpus:
-    """Open the shards and the tokenizer that made them."""
+def open_corpus(run: StageRun, config: TrainConfig, packing: Packing, device: torch.device) -> Corpus:
+    """Open the shards and the tokenizer that made them; validation is over windows in any case."""
     tokenizer = load_tokenizer(run.inputs["tokenizer"])
     shards = {name: open_shard(run.inputs["shards"] / f"{name}.bin") for name in ("train", "val")}
     for shard in shards.values():
@@ -49,20 +52,42 @@ def open_corpus(run: StageRun, config: TrainConfig, device: torch.device) -> Cor
     return Corpus(
         tokenizer=tokenizer,
         tokenizer_dir=run.inputs["tokenizer"],
-        train=TokenWindows(shards["train"].tokens, config.seq_len, config.seed),
+        train=_training_batches(shards["train"], packing, config, run.name, tokenizer.end_of_text),
         validate=fixed_validation(
-            val, config.eval_batches, config.micro_batch_size, device, DTYPES[config.dtype]
+            val,
+            config.eval_batches,
+            config.micro_batch_size,
+            device,
+            DTYPES[config.dtype],
+            mask_token(config, tokenizer.end_of_text),
         ),
         val_bytes_per_token=n_bytes / len(shards["val"].tokens),
     )
+
+
+def _training_batches(
+    shard: TokenShard, packing: Packing, config: TrainConfig, name: str, end_of_text: int
+) -> Batches:
+    if packing == "windows":
+        return TokenWindows(shard.tokens, config.seq_len, config.seed)
+    packed = PackedDocuments(
+        shard.tokens, shard.document_starts, config.seq_len, config.seed, padding=end_of_text
+    )
+    print(
+        f"{name}: {packed.n_documents:,} documents, {len(packed.piece_starts):,} pieces in "
+        f"{packed.shuffle.n:,} rows of {config.seq_len + 1} tokens, {packed.padding_share:.2%} padding",
+        flush=True,
+    )
+    return packed
 
 
 def train_language_model(
     model: Transformer, corpus: Corpus, config: TrainConfig, run: StageRun, device: torch.device
 ) -> TrainResult:
     """Train on the corpus with the objective that the architecture calls for."""
-    is_mixture = model.config.n_experts > 0
-    objective = mixture_next_token(config.balance_loss, config.z_loss) if is_mixture else next_token
+    objective = language_objective(
+        config, is_mixture=model.config.n_experts > 0, end_of_text=corpus.tokenizer.end_of_text
+    )
     return train(
         model,
         corpus.train,

@@ -11,14 +11,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gpt.dataset.permutation import FeistelPermutation
 from gpt.tokenizer.special_tokens import IGNORE
+
+STORED_LIMIT = 2**20
+"""Most samples whose order is kept as an array (8 MiB, drawn in some 30 ms); beyond, it is computed."""
 
 
 class Batches(Protocol):
-    """Where the training loop gets its samples."""
+    """Where the training loop gets its samples. One thread reads it at a time, not always the same one."""
 
     def batch(self, cursor: int, count: int) -> tuple[Tensor, Tensor]:
         """Return token_ids and targets (count, T) of samples cursor..cursor+count-1."""
+
+
+class TokenSource(Protocol):
+    """Tokens on disk or in memory: an array, or shards one behind the other."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, span: slice, /) -> np.ndarray: ...
 
 
 class GlobalShuffle:
@@ -27,22 +39,56 @@ class GlobalShuffle:
     def __init__(self, n: int, seed: int) -> None:
         self.n = n
         self.seed = seed
-        self._epoch = -1
-        self._order = np.empty(0, dtype=np.int64)
+        self._latest: tuple[int, np.ndarray | FeistelPermutation] | None = None
 
-    def __call__(self, position: int) -> tuple[int, int]:
-        """Return the epoch and the sample at a position of the endless order."""
-        epoch, index = divmod(position, self.n)
-        if epoch != self._epoch:
-            self._order = np.random.default_rng([self.seed, epoch]).permutation(self.n)
-            self._epoch = epoch
-        return epoch, int(self._order[index])
+    def __call__(self, first: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the epochs and the samples, int64 (count,), at the positions from `first` on."""
+        epochs, indices = np.divmod(np.arange(first, first + count), self.n)
+        samples = np.empty_like(indices)
+        for epoch in np.unique(epochs):
+            here, order = epochs == epoch, self._order(int(epoch))
+            samples[here] = order[indices[here]] if isinstance(order, np.ndarray) else order(indices[here])
+        return epochs, samples
+
+    def _order(self, epoch: int) -> np.ndarray | FeistelPermutation:
+        latest = self._latest  # read once: validation may ask from another thread
+        if latest is None or latest[0] != epoch:
+            seed = [self.seed, epoch]
+            if self.n <= STORED_LIMIT:
+                latest = (epoch, np.random.default_rng(seed).permutation(self.n))
+            else:
+                latest = (epoch, FeistelPermutation(self.n, seed))
+            self._latest = latest
+        return latest[1]
+
+
+class RankSlice:
+    """One rank's share of every batch: `rank` of `world_size` equal pieces, in order.
+
+    Only its own samples are read. The pieces of all ranks, one behind the other, are the batch of one rank.
+    """
+
+    def __init__(self, batches: Batches, *, rank: int, world_size: int) -> None:
+        assert 0 <= rank < world_size, (rank, world_size)
+        self.batches = batches
+        self.rank = rank
+        self.world_size = world_size
+
+    def batch(self, cursor: int, count: int) -> tuple[Tensor, Tensor]:
+        """Return token_ids and targets (count / W, T). Raises ValueError when W does not divide count."""
+        if count % self.world_size:
+            raise ValueError(
+                f"micro_batch_size: {count} samples do not divide among {self.world_size} ranks; "
+                f"write {-(-count // self.world_size) * self.world_size}"
+            )
+        own = count // self.world_size
+        return self.batches.batch(cursor + self.rank * own, own)
 
 
 class TokenWindows:
     """Windows of seq_len tokens out of one token stream, globally shuffled."""
 
-    def __init__(self, tokens: np.ndarray, seq_len: int, seed: int) -> None:
+    def __init__(self, tokens: TokenSource, seq_len: int, seed: int) -> None:
         # every offset in 0..seq_len-1 must leave room for n windows and the target after the last
         n = (len(tokens) - 1 - (seq_len - 1)) // seq_len
         if n < 1:
@@ -58,15 +104,20 @@ class TokenWindows:
         """Return where the epoch's first window starts."""
         return int(np.random.default_rng([self.shuffle.seed, epoch, 1]).integers(self.seq_len))
 
+    def starts(self, cursor: int, count: int) -> np.ndarray:
+        """Return where in the stream each sample's window starts, int64 (count,)."""
+        epochs, samples = self.shuffle(cursor, count)
+        offsets = {epoch: self.offset(epoch) for epoch in set(epochs.tolist())}
+        return samples * self.seq_len + np.array([offsets[epoch] for epoch in epochs.tolist()])
+
     def batch(self, cursor: int, count: int) -> tuple[Tensor, Tensor]:
         """Return token_ids and targets (count, T); targets are the tokens one further."""
-        windows = []
-        for position in range(cursor, cursor + count):
-            epoch, sample = self.shuffle(position)
-            start = self.offset(epoch) + sample * self.seq_len
-            windows.append(np.asarray(self.tokens[start : start + self.seq_len + 1], dtype=np.int64))
-        block = torch.from_numpy(np.stack(windows))  # (count, T + 1)
-        return block[:, :-1].contiguous(), block[:, 1:].contiguous()
+        token_ids = np.empty((count, self.seq_len), dtype=np.int64)
+        targets = np.empty_like(token_ids)
+        for row, start in enumerate(self.starts(cursor, count).tolist()):
+            window = self.tokens[start : start + self.seq_len + 1]
+            token_ids[row], targets[row] = window[:-1], window[1:]
+        return torch.from_numpy(token_ids), torch.from_numpy(targets)
 
 
 class PackedSequences:
@@ -79,8 +130,11 @@ class PackedSequences:
 
     def batch(self, cursor: int, count: int) -> tuple[Tensor, Tensor]:
         """Return token_ids and targets (count, T); targets that are not learned are IGNORE."""
-        rows = [self.shuffle(position)[1] for position in range(cursor, cursor + count)]
-        block = torch.from_numpy(self.sequences[rows].astype(np.int64))  # (count, T + 1)
-        mask = torch.from_numpy(self.learned[rows])
-        targets = block[:, 1:].masked_fill(~mask[:, 1:], IGNORE)
-        return block[:, :-1].contiguous(), targets.contiguous()
+        _, rows = self.shuffle(cursor, count)
+        return split_rows(self.sequences[rows].astype(np.int64), self.learned[rows])
+
+
+def split_rows(rows: np.ndarray, learned: np.ndarray) -> tuple[Tensor, Tensor]:
+    """Return token_ids and targets (B, T) of rows int64 (B, T + 1); what is not learned is IGNORE."""
+    targets = np.where(learned[:, 1:], rows[:, 1:], IGNORE)
+    return torch.from_numpy(np.ascontiguousarray(rows[:, :-1])), torch.from_numpy(targets)

@@ -14,7 +14,7 @@ from gpt.model.transformer import Transformer
 from gpt.tokenizer.tokenizer import Tokenizer
 from gpt.train.loop import TrainResult, train
 from gpt.train.metrics import MetricSink
-from gpt.train.objective import next_token
+from gpt.train.objective import language_objective, mask_token
 from gpt.train.precision import DTYPES
 from gpt.train.validate import fixed_validation
 
@@ -51,7 +51,9 @@ def finetune_lora(
     seq_len, size, seed = config.train.seq_len, config.train.micro_batch_size, config.train.seed
     batches, counts = sft_batches(logs / "train.jsonl", tokenizer, config.data, seq_len=seq_len, seed=seed)
     val, _ = sft_batches(logs / "val.jsonl", tokenizer, config.data, seq_len=seq_len, seed=0)
-    validate = fixed_validation(val, config.train.eval_batches, size, device, DTYPES[config.train.dtype])
+    end = tokenizer.end_of_text
+    dtype, closing = DTYPES[config.train.dtype], mask_token(config.train, end)
+    validate = fixed_validation(val, config.train.eval_batches, size, device, dtype, closing)
     base_loss = validate(model)
     total = sum(p.numel() for p in model.parameters())
     inject_lora(model, config.lora, seed)
@@ -63,7 +65,7 @@ def finetune_lora(
     result = train(
         model,
         batches,
-        next_token,
+        language_objective(config.train, is_mixture=False, end_of_text=end),
         config.train,
         name="finetune",
         validate=validate,

@@ -1,44 +1,50 @@
 """Causal attention by backend name: the one entry that the model calls.
 
 A backend that is unavailable raises; nothing falls back silently. Shapes everywhere: q (B, T, H, D),
-k and v (B, S, G, D) with S >= T; the T queries are the last T of the S positions.
+k and v (B, S, G, D) with S >= T; the T queries are the last T of the S positions. With document_ids
+(B, T), which needs S = T, a query sees the keys of its own document alone.
 """
 
 from collections.abc import Callable
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gpt.kernels.reference_attention import reference_attention
+from gpt.kernels.reference_attention import causal_mask, reference_attention
 
 
-def sdpa_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Attend with PyTorch's scaled_dot_product_attention; returns (B, T, H, D)."""
+def sdpa_attention(q: Tensor, k: Tensor, v: Tensor, document_ids: Tensor | None = None) -> Tensor:
+    """Attend with PyTorch's scaled_dot_product_attention; returns (B, T, H, D).
+
+    With document_ids the mask is handed over in full, (B, 1, T, T): PyTorch then leaves its flash kernel.
+    """
     n_queries, n_keys = q.shape[1], k.shape[1]
     mask = None
-    if 1 < n_queries < n_keys:
+    if document_ids is not None:
+        mask = causal_mask(n_queries, n_keys, document_ids, q.device)
+    elif 1 < n_queries < n_keys:
         # is_causal aligns the triangle to the top left; a cached prefix needs the bottom right
-        mask = torch.ones(n_queries, n_keys, dtype=torch.bool, device=q.device).tril(n_keys - n_queries)
+        mask = causal_mask(n_queries, n_keys, None, q.device)
     out = F.scaled_dot_product_attention(
         q.transpose(1, 2),  # (B, H, T, D)
         k.transpose(1, 2),  # (B, G, S, D)
         v.transpose(1, 2),
         attn_mask=mask,
-        is_causal=n_queries == n_keys,
+        is_causal=mask is None and n_queries == n_keys,
         enable_gqa=q.shape[2] != k.shape[2],
     )
     return out.transpose(1, 2)  # (B, T, H, D)
 
 
-BACKENDS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+BACKENDS: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]] = {
     "sdpa": sdpa_attention,
     "reference": reference_attention,
 }
 
 
-def attention(q: Tensor, k: Tensor, v: Tensor, *, backend: str) -> Tensor:
-    """Attend causally; raises ValueError for an unknown backend."""
+def attention(q: Tensor, k: Tensor, v: Tensor, *, backend: str, document_ids: Tensor | None = None) -> Tensor:
+    """Attend causally, within documents if there are any; raises ValueError for an unknown backend."""
     if backend not in BACKENDS:
         raise ValueError(f"attention_backend: got {backend!r}; choose one of {', '.join(BACKENDS)}")
-    return BACKENDS[backend](q, k, v)
+    assert document_ids is None or q.shape[1] == k.shape[1], "documents and a cached prefix do not mix"
+    return BACKENDS[backend](q, k, v, document_ids)

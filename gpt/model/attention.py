@@ -47,11 +47,12 @@ class Attention(nn.Module):
         rope: tuple[Tensor, Tensor] | None,
         first_values: Tensor | None = None,
         cache: KVCache | None = None,
+        document_ids: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Attend over x (B, T, C) and the cached positions; returns (B, T, C) and x's values.
 
         `first_values` (B, T, G, D) are those that the first block returned: later blocks mix them into
-        their own when the config asks for it.
+        their own when the config asks for it. With document_ids (B, T) nothing is seen of another document.
         """
         q, k, v = self.project(x, rope)
         values = v  # (B, T, G, D)
@@ -60,7 +61,8 @@ class Attention(nn.Module):
             v = v.lerp(first_values, self.value_mix)  # (B, T, G, D)
         if cache is not None:
             k, v = cache.update(self.layer, k, v)  # (B, S, G, D)
-        out = attention(q, k, v, backend=self.config.attention_backend)  # (B, T, H, D)
+        backend = self.config.attention_backend
+        out = attention(q, k, v, backend=backend, document_ids=document_ids)  # (B, T, H, D)
         return self.o_proj(out.flatten(2)), values  # (B, T, C)
 
     def project(self, x: Tensor, rope: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor, Tensor]:

@@ -8,6 +8,8 @@ It gives the first block what it would else spend its first attention head on. I
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gpt.model.documents import follows_in_document
+
 MULTIPLIER = 0x9E3779B1
 """Odd, near 2^32 over the golden ratio (Knuth, volume 3, section 6.4): spreads the pairs' numbers."""
 
@@ -20,11 +22,17 @@ class BigramEmbedding(nn.Module):
         self.vocab_size = vocab_size
         self.table = nn.Embedding(n_rows, dim)
 
-    def forward(self, token_ids: Tensor, last_ids: Tensor | None = None) -> Tensor:
+    def forward(
+        self, token_ids: Tensor, last_ids: Tensor | None = None, document_ids: Tensor | None = None
+    ) -> Tensor:
         """Return (B, T, C) for token_ids (B, T); `last_ids` (B,) stand before them, else the first
-        position has no pair and gets zeros."""
+        position has no pair and gets zeros, as has the first of each document with document_ids (B, T)."""
         if last_ids is None:
-            return F.pad(self.table(self.rows(token_ids[:, :-1], token_ids[:, 1:])), (0, 0, 1, 0))
+            pairs = F.pad(self.table(self.rows(token_ids[:, :-1], token_ids[:, 1:])), (0, 0, 1, 0))
+            if document_ids is not None:
+                pairs = pairs * follows_in_document(document_ids)[:, :, None]
+            return pairs
+        assert document_ids is None, "documents and a cached prefix do not mix"
         previous = F.pad(token_ids, (1, -1))
         previous[:, 0] = last_ids
         return self.table(self.rows(previous, token_ids))

@@ -34,22 +34,27 @@ class Block(nn.Module):
         rope: tuple[Tensor, Tensor] | None,
         first_values: Tensor | None = None,
         cache: KVCache | None = None,
+        document_ids: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Map x (B, T, C) to (B, T, C) and the first block's values (B, T, G, D), handed on."""
-        attended, values = self.attention(self.attention_input(x, cache), rope, first_values, cache)
+        h = self.attention_input(x, cache, document_ids)  # (B, T, C)
+        attended, values = self.attention(h, rope, first_values, cache, document_ids)
         x = x + self.dropout(attended)
-        x = x + self.dropout(self.feed_forward(self._ffn_input(x, cache)))
+        x = x + self.dropout(self.feed_forward(self._ffn_input(x, cache, document_ids)))
         return x, values if first_values is None else first_values
 
-    def attention_input(self, x: Tensor, cache: KVCache | None = None) -> Tensor:
+    def attention_input(
+        self, x: Tensor, cache: KVCache | None = None, document_ids: Tensor | None = None
+    ) -> Tensor:
         """Return what attention sees of the residual stream x (B, T, C)."""
         h = self.attention_norm(x)
         if not self.has_shift:
             return h
-        return self.attention_shift(h, None if cache is None else cache.shift(self.layer, 0, h))
+        before = None if cache is None else cache.shift(self.layer, 0, h)
+        return self.attention_shift(h, before, document_ids)
 
-    def _ffn_input(self, x: Tensor, cache: KVCache | None) -> Tensor:
+    def _ffn_input(self, x: Tensor, cache: KVCache | None, document_ids: Tensor | None) -> Tensor:
         h = self.ffn_norm(x)
         if not self.has_shift:
             return h
-        return self.ffn_shift(h, None if cache is None else cache.shift(self.layer, 1, h))
+        return self.ffn_shift(h, None if cache is None else cache.shift(self.layer, 1, h), document_ids)

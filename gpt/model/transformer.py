@@ -10,6 +10,7 @@ from torch.utils.checkpoint import checkpoint
 from gpt.model.bigram_embedding import BigramEmbedding
 from gpt.model.block import Block
 from gpt.model.config import ModelConfig
+from gpt.model.documents import positions_in_documents
 from gpt.model.dropout import Dropout
 from gpt.model.kv_cache import KVCache
 from gpt.model.norm import make_norm
@@ -39,41 +40,53 @@ class Transformer(nn.Module):
         self.recompute_blocks = False
         """Gradient checkpointing: keep only the blocks' inputs, compute the rest again on the way back."""
 
-    def forward(self, token_ids: Tensor, cache: KVCache | None = None) -> Tensor:
+    def forward(
+        self, token_ids: Tensor, cache: KVCache | None = None, document_ids: Tensor | None = None
+    ) -> Tensor:
         """Return logits (B, T, V) of token_ids (B, T); with a cache, they follow what it holds.
 
-        Raises ValueError when the sequence is longer than max_seq_len.
+        With document_ids (B, T), each document's logits are those of the document alone. Raises
+        ValueError when the sequence is longer than max_seq_len.
         """
-        x = self.hidden_states(token_ids, cache)  # (B, T, C)
+        x = self.hidden_states(token_ids, cache, document_ids)  # (B, T, C)
         return self.logits(x)  # (B, T, V)
 
-    def hidden_states(self, token_ids: Tensor, cache: KVCache | None = None) -> Tensor:
+    def hidden_states(
+        self, token_ids: Tensor, cache: KVCache | None = None, document_ids: Tensor | None = None
+    ) -> Tensor:
         """Return the residual stream after the final norm, (B, T, C)."""
+        assert cache is None or document_ids is None, "documents and a cached prefix do not mix"
         start = 0 if cache is None else cache.length
         end = start + token_ids.shape[1]
         if end > self.config.max_seq_len:
             raise ValueError(f"{end} tokens do not fit max_seq_len {self.config.max_seq_len}")
-        x = self.embed_tokens(token_ids, cache)  # (B, T, C)
+        x = self.embed_tokens(token_ids, cache, document_ids)  # (B, T, C)
         rope = self.rope(start, end)
         first_values = None  # (B, T, G, D) after the first block
         for block in self.blocks:
             if self.recompute_blocks and torch.is_grad_enabled():
-                x, first_values = checkpoint(block, x, rope, first_values, use_reentrant=False)
+                x, first_values = checkpoint(
+                    block, x, rope, first_values, None, document_ids, use_reentrant=False
+                )
             else:
-                x, first_values = block(x, rope, first_values, cache)  # (B, T, C)
+                x, first_values = block(x, rope, first_values, cache, document_ids)  # (B, T, C)
         if cache is not None:
             cache.length, cache.last_ids = end, token_ids[:, -1]
         return self.final_norm(x)
 
-    def embed_tokens(self, token_ids: Tensor, cache: KVCache | None = None) -> Tensor:
+    def embed_tokens(
+        self, token_ids: Tensor, cache: KVCache | None = None, document_ids: Tensor | None = None
+    ) -> Tensor:
         """Return embeddings (B, T, C) of token_ids (B, T) that follow what the cache holds."""
         x = self.embed(token_ids)  # (B, T, C)
         if self.config.position == "learned":
             start = 0 if cache is None else cache.length
             positions = torch.arange(start, start + token_ids.shape[1], device=token_ids.device)
+            if document_ids is not None:  # rotary positions need no such reset: only differences count
+                positions = positions_in_documents(document_ids)  # (B, T)
             x = x + self.position(positions)
         if self.config.bigram_rows:
-            x = x + self.bigram(token_ids, None if cache is None else cache.last_ids)
+            x = x + self.bigram(token_ids, None if cache is None else cache.last_ids, document_ids)
         return self.dropout(x)
 
     def rope(self, start: int, end: int) -> tuple[Tensor, Tensor] | None:

@@ -37,6 +37,8 @@ class LadderConfig:
             raise ValueError(
                 f"train.seq_len: got {self.train.seq_len}; set it to model.context, {self.model.context}"
             )
+        if self.train.document_mask:
+            raise ValueError("train.document_mask: rungs see characters, not documents; write false")
         for name in ("max_minutes", "max_dollars"):
             if getattr(self.train, name):
                 raise ValueError(f"train.{name}: rungs cut short compare nothing; write 0 for the ladder")

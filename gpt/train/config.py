@@ -40,6 +40,8 @@ class TrainConfig:
     """Autocast of the forward pass; weights and optimizer stay fp32. fp16 scales the loss."""
     compile: bool
     """torch.compile: worth its start-up on a GPU, seldom on a laptop."""
+    document_mask: bool
+    """Attention ends at end-of-text, and no token is learned from another document."""
     recompute_blocks: bool
     """Keep no activations inside a block, compute them again in the backward pass: memory for time."""
     eval_every: int

@@ -24,6 +24,7 @@ from gpt.train.guard import Guard
 from gpt.train.metrics import LOG, JsonlSink, MetricSink, Tee
 from gpt.train.objective import Objective
 from gpt.train.precision import Precision
+from gpt.train.prefetch import Prefetch, micro_batches
 from gpt.train.progress import Progress
 from gpt.train.saves import Saves
 from gpt.train.seed import seed_step
@@ -100,12 +101,13 @@ def train(
         stop = stack.enter_context(StopSignals(is_on=resume_dir is not None))
         budget = Budget(config, resume_dir)
         saves = stack.enter_context(Saves(resume_dir, budget, progress, sink))
+        ahead = stack.enter_context(closing(Prefetch(batches, micro_batches(config, first), device)))
         mark, mark_step = time.monotonic(), first
         model.train()
 
         for step in range(first, config.steps):
             seed_step(config.seed, step)
-            metrics = accumulate_gradients(forward, batches, objective, config, step, precision)
+            metrics = accumulate_gradients(forward, ahead, objective, config, step, precision)
             precision.unscale(optimizer)
             grad_norm = optimizer.clip()  # a GPU waits here, once a step
             values = {key: float(value) for key, value in metrics.items()}

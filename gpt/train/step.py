@@ -38,7 +38,5 @@ def accumulate_gradients(
 
 
 def _on_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """Copy to the device; to a GPU from pinned memory, so that nobody waits for it."""
-    if device.type == "cuda":
-        return tensor.pin_memory().to(device, non_blocking=True)
-    return tensor.to(device)
+    """Copy to the device; to a GPU from memory that prefetch pinned, so that nobody waits for it."""
+    return tensor.to(device, non_blocking=device.type == "cuda")

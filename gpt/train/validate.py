@@ -8,14 +8,23 @@ from torch import nn
 from gpt.dataset.loader import Batches
 from gpt.model.loss import token_losses
 from gpt.tokenizer.special_tokens import IGNORE
+from gpt.train.objective import predict
 
 Validate = Callable[[nn.Module], float]
 
 
 def fixed_validation(
-    batches: Batches, n_batches: int, batch_size: int, device: torch.device, dtype: torch.dtype
+    batches: Batches,
+    n_batches: int,
+    batch_size: int,
+    device: torch.device,
+    dtype: torch.dtype,
+    end_of_text: int | None = None,
 ) -> Validate:
-    """Return a function model -> mean nats per counted token over the first n_batches."""
+    """Return a function model -> mean nats per counted token over the first n_batches.
+
+    With end_of_text, within documents, as the run trains: another measure than without.
+    """
 
     @torch.no_grad()
     def validate(model: nn.Module) -> float:
@@ -25,7 +34,7 @@ def fixed_validation(
         for i in range(n_batches):
             token_ids, targets = (t.to(device) for t in batches.batch(i * batch_size, batch_size))
             with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
-                logits = model(token_ids)
+                logits, targets = predict(model, (token_ids, targets), end_of_text)
             losses = token_losses(logits, targets).cpu()  # mps has no float64
             total += float(losses.sum(dtype=torch.float64))
             count += int((targets != IGNORE).sum())

@@ -1,12 +1,14 @@
 """gpt/dataset/loader.py: the order of samples is a pure function of the cursor."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
-from gpt.dataset.loader import GlobalShuffle, PackedSequences, TokenWindows
-from gpt.dataset.packing import pack_sequences
-from gpt.tokenizer.special_tokens import IGNORE
+from gpt.dataset import loader
+from gpt.dataset.loader import GlobalShuffle, RankSlice, TokenWindows
+from gpt.dataset.permutation import FeistelPermutation
 
 TOKENS = np.arange(1000)
 
@@ -14,20 +16,17 @@ TOKENS = np.arange(1000)
 def test_every_sample_once_an_epoch_in_a_new_order() -> None:
     """Guards: repeated or skipped samples, and the same order every epoch."""
     shuffle = GlobalShuffle(50, seed=3)
-    epochs = [[shuffle(e * 50 + i)[1] for i in range(50)] for e in range(3)]
+    epochs = [shuffle(e * 50, 50)[1].tolist() for e in range(3)]
     assert all(sorted(epoch) == list(range(50)) for epoch in epochs)
     assert epochs[0] != epochs[1] != epochs[2]
 
 
-def test_order_is_the_same_for_any_batching_and_after_any_resume() -> None:
-    """Guards: samples that depend on the number of ranks, or on how far one had read before."""
+def test_order_is_the_same_after_any_resume() -> None:
+    """Guards: samples that depend on how far one had read before."""
     whole, _ = TokenWindows(TOKENS, 7, seed=5).batch(0, 400)  # more than two epochs
     fresh = TokenWindows(TOKENS, 7, seed=5)
     late, _ = fresh.batch(301, 3)  # a resumed run begins in the middle
     assert torch.equal(late, whole[301:304])
-    ranks = [TokenWindows(TOKENS, 7, seed=5) for _ in range(4)]
-    pieces = [ranks[r].batch(step * 8 + r * 2, 2)[0] for step in range(50) for r in range(4)]
-    assert torch.equal(torch.cat(pieces), whole)
 
 
 def test_windows_stay_inside_and_move_each_epoch() -> None:
@@ -49,26 +48,58 @@ def test_too_short_a_corpus_names_the_dial() -> None:
         TokenWindows(np.arange(20), 16, seed=0)
 
 
-def test_packing_by_hand() -> None:
-    """Guards: samples cut although they fit, targets learned that cross into the next sample.
-
-    Lengths 3, 2, 2 into rows of 5: the 3 and a 2 share a row, the last 2 has its own.
-    """
-    samples = [([1, 2], [False, True]), ([3, 4, 5], [False, True, True]), ([6, 7], [True, True])]
-    rows, learned, cut = pack_sequences(samples, 5, padding=0)
-    assert rows.tolist() == [[3, 4, 5, 1, 2], [6, 7, 0, 0, 0]]
-    assert learned.tolist() == [[False, True, True, False, True], [False, True, False, False, False]]
-    assert cut == 0
-    batches = PackedSequences(rows, learned, seed=0)
-    x, y = batches.batch(0, 2)
-    by_first = {int(a[0]): b.tolist() for a, b in zip(x, y, strict=True)}
-    assert by_first == {3: [4, 5, IGNORE, 2], 6: [7, IGNORE, IGNORE, IGNORE]}
+def test_small_orders_are_numpy_s_and_large_ones_are_computed() -> None:
+    """Guards: another order for the corpora whose figures are published; an array of 10^9 numbers."""
+    shuffle = GlobalShuffle(1000, seed=7)
+    expected = [np.random.default_rng([7, epoch]).permutation(1000) for epoch in range(2)]
+    assert np.array_equal(shuffle(300, 1700)[1], np.concatenate(expected)[300:])
+    n = 10**9
+    large = GlobalShuffle(n, seed=7)
+    epochs, samples = large(n - 2, 4)
+    assert epochs.tolist() == [0, 0, 1, 1]
+    assert samples[:2].tolist() == FeistelPermutation(n, [7, 0])(np.array([n - 2, n - 1])).tolist()
+    assert samples[2:].tolist() == FeistelPermutation(n, [7, 1])(np.array([0, 1])).tolist()
 
 
-def test_packing_cuts_and_counts_the_too_long() -> None:
-    """Guards: a long chat dropped or overflowing without a word."""
-    rows, _, cut = pack_sequences([([1] * 9, [True] * 9), ([2, 2], [False, False])], 4, padding=0)
-    assert rows.tolist() == [[1, 1, 1, 1]]
-    assert cut == 1
-    with pytest.raises(ValueError, match="anything to learn"):
-        pack_sequences([([2, 2], [False, False])], 4, padding=0)
+@pytest.mark.parametrize("limit", [2**20, 1])
+def test_ranks_share_the_order_of_one(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards: samples that depend on the number of ranks. Steps of 2 micro batches of 8, resumed anywhere,
+    over epochs that end within a batch; with the order stored and computed."""
+    monkeypatch.setattr(loader, "STORED_LIMIT", limit)
+    whole = TokenWindows(TOKENS, 7, seed=5)  # 141 samples
+    for world_size in (1, 2, 4):
+        ranks = [
+            RankSlice(TokenWindows(TOKENS, 7, seed=5), rank=rank, world_size=world_size)
+            for rank in range(world_size)
+        ]
+        for step in (0, 8, 9, 17, 30):
+            for micro in range(2):
+                cursor = step * 16 + micro * 8
+                parts = [rank.batch(cursor, 8) for rank in ranks]
+                assert all(len(x) == 8 // world_size for x, _ in parts)
+                expected = whole.batch(cursor, 8)
+                assert torch.equal(torch.cat([x for x, _ in parts]), expected[0])
+                assert torch.equal(torch.cat([y for _, y in parts]), expected[1])
+    with pytest.raises(ValueError, match="micro_batch_size: 6 samples do not divide among 4 ranks; write 8"):
+        RankSlice(whole, rank=0, world_size=4).batch(0, 6)
+
+
+def test_any_source_with_a_length_and_slices(tmp_path: Path) -> None:
+    """Guards: a loader that needs an array: shards one behind the other are not one."""
+
+    class Halves:
+        def __len__(self) -> int:
+            return 1000
+
+        def __getitem__(self, span: slice) -> np.ndarray:
+            halves = np.split(TOKENS.astype(np.uint16), [500])
+            return np.concatenate(halves)[span]
+
+    TOKENS.astype(np.uint16).tofile(tmp_path / "tokens")
+    mapped = np.memmap(tmp_path / "tokens", dtype=np.uint16, mode="r")
+    expected = TokenWindows(TOKENS, 9, seed=2).batch(100, 20)
+    for source in (Halves(), mapped):
+        x, y = TokenWindows(source, 9, seed=2).batch(100, 20)
+        assert x.dtype == y.dtype == torch.int64
+        assert torch.equal(x, expected[0])
+        assert torch.equal(y, expected[1])

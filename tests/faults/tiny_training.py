@@ -9,12 +9,14 @@ import hashlib
 import json
 import os
 import sys
+from collections import deque
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gpt.checkpoint import faults
 from gpt.checkpoint.resume import load_resume_state
@@ -24,7 +26,7 @@ from gpt.model.init_weights import init_weights
 from gpt.model.transformer import Transformer
 from gpt.optim.optimizer import Optimizer
 from gpt.train.loop import train
-from gpt.train.objective import next_token
+from gpt.train.objective import Batch, next_token
 from gpt.train.validate import fixed_validation
 from tests.train.test_loop import CONFIG, CPU, Sink
 
@@ -45,18 +47,27 @@ N_SAMPLES = 23
 
 
 class Recorded:
-    """Batches that write down every cursor that was asked for, each line whole."""
+    """Batches that write down every sample that the objective is given, each line whole.
+
+    What the loop has only read ahead is not written down: it is remembered until it is used.
+    """
 
     def __init__(self, windows: TokenWindows, path: Path) -> None:
         self.windows = windows
         self.file = path.open("a")
+        self.read_ahead: deque[str] = deque()
 
     def batch(self, cursor: int, count: int) -> tuple[Tensor, Tensor]:
-        for position in range(cursor, cursor + count):
-            epoch, sample = self.windows.shuffle(position)
-            self.file.write(f"{os.getpid()} {position} {epoch} {sample}\n")
-        self.file.flush()
+        places = zip(*(part.tolist() for part in self.windows.shuffle(cursor, count)), strict=True)
+        lines = [f"{os.getpid()} {cursor + i} {e} {sample}\n" for i, (e, sample) in enumerate(places)]
+        self.read_ahead.append("".join(lines))
         return self.windows.batch(cursor, count)
+
+    def objective(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor | float]]:
+        """next_token, and the line of the batch."""
+        self.file.write(self.read_ahead.popleft())
+        self.file.flush()
+        return next_token(model, batch)
 
 
 def windows(n_samples: int = N_SAMPLES) -> TokenWindows:
@@ -75,10 +86,11 @@ def run_tiny(folder: Path, dials: dict[str, Any], n_samples: int = N_SAMPLES) ->
     model = Transformer(MODEL)
     init_weights(model, 0)
     data = windows(n_samples)
+    recorded = Recorded(data, folder / "consumed.txt")
     result = train(
         model,
-        Recorded(data, folder / "consumed.txt"),
-        next_token,
+        recorded,
+        recorded.objective,
         config,
         name="tiny",
         validate=fixed_validation(data, 2, 2, CPU, torch.float32),

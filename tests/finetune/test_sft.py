@@ -1,5 +1,6 @@
 """gpt/finetune: log records become prompt-masked sequences; LoRA lowers their loss."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -7,10 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from gpt.dataset.packing import pack_sequences
 from gpt.finetune.config import FinetuneConfig, SftConfig
 from gpt.finetune.lora_sft import finetune_lora
 from gpt.finetune.sft import encode_record, read_records, sft_batches
 from gpt.model.config import ModelConfig
+from gpt.model.documents import split_documents
 from gpt.model.init_weights import init_weights
 from gpt.model.transformer import Transformer
 from gpt.tokenizer.tokenizer import Tokenizer
@@ -98,3 +101,51 @@ def test_finetuning_lowers_the_loss_and_merges(
         result.model.state_dict()["blocks.0.attention.q_proj.weight"], merged, atol=1e-6
     )
     assert torch.equal(result.model.state_dict()["embed.weight"], base["embed.weight"])
+
+
+def test_packed_records_are_the_mask_s_documents(tokenizer: Tokenizer) -> None:
+    """Guards: a log cut off from the end-of-text that opens it, a record that sees the one before it, a
+    learned token that the mask takes away. Logs begin and end with end-of-text, chats only end with it."""
+    samples = [encode_record(tokenizer, record) for record in (CHAT, LOG, LOG, CHAT, LOG, CHAT, CHAT)]
+    end = tokenizer.end_of_text
+    length = sum(len(ids) for ids, _ in samples[:4])
+    rows, learned, _ = pack_sequences(samples, length, end)
+    token_ids = torch.from_numpy(rows).long()
+    targets = torch.where(torch.from_numpy(learned), token_ids, -100)[:, 1:]
+    ids, left = split_documents(token_ids, torch.nn.functional.pad(targets, (0, 1), value=-100), end)
+    found = [row[at == i].tolist() for row, at in zip(token_ids, ids, strict=True) for i in at.unique()]
+    records = [document for document in found if set(document) != {end}]  # the others are padding
+    assert sorted(records) == sorted(list(sample_ids) for sample_ids, _ in samples)
+    assert torch.equal(left[:, :-1], targets), "a learned target was masked"
+
+
+def test_the_mask_reaches_finetuning(tmp_path: Path, tokenizer: Tokenizer, modern: ModelConfig) -> None:
+    """Guards: finetune.train.document_mask read and not used, in training or in validation."""
+    for split in ("train", "val"):
+        write(tmp_path / f"{split}.jsonl", *[CHAT, LOG] * 8)
+    results = []
+    for mask in (False, True):
+        config = FinetuneConfig(
+            lora_rank=4,
+            lora_alpha=8.0,
+            lora_dropout=0.0,
+            targets=("q_proj",),
+            data=SftConfig(learn_payment_logs=True, max_records=0),
+            train=dataclasses.replace(CONFIG, steps=2, seq_len=31, document_mask=mask),
+        )
+        model = Transformer(modern)
+        init_weights(model, 0, init_std=0.1)
+        results.append(
+            finetune_lora(
+                model,
+                tokenizer,
+                tmp_path,
+                config,
+                sink=Sink(),
+                device=torch.device("cpu"),
+                resume_dir=tmp_path / f"resume-{mask}",
+            )
+        )
+    plain, masked = results
+    assert abs(plain.base_loss - masked.base_loss) > 1e-4
+    assert plain.train.history[0]["loss"] != masked.train.history[0]["loss"]

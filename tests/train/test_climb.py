@@ -83,7 +83,9 @@ def test_a_context_of_two_minds_is_refused(config: LadderConfig) -> None:
         LadderConfig(model=MODEL, train=dataclasses.replace(config.train, seq_len=16))
 
 
-def test_a_budget_is_refused(config: LadderConfig) -> None:
+def test_a_budget_and_a_mask_are_refused(config: LadderConfig) -> None:
     """Guards: rungs of different lengths side by side, each cut where the clock happened to stand."""
     with pytest.raises(ValueError, match=r"train\.max_minutes: rungs cut short compare nothing"):
         LadderConfig(model=MODEL, train=dataclasses.replace(config.train, max_minutes=1.0))
+    with pytest.raises(ValueError, match=r"train\.document_mask: rungs see characters"):
+        LadderConfig(model=MODEL, train=dataclasses.replace(config.train, document_mask=True))

@@ -45,6 +45,7 @@ CONFIG = TrainConfig(
     grad_accumulation=1,
     dtype="fp32",
     compile=False,
+    document_mask=False,
     recompute_blocks=False,
     eval_every=6,
     eval_batches=2,
