@@ -92,9 +92,7 @@ def flash_operator(
     q: Tensor, k: Tensor, v: Tensor, starts: Tensor | None, ends: Tensor | None, causal: bool, softcap: float
 ) -> tuple[Tensor, Tensor]:
     """Return out (B, T, H, D) and lse (B, H, T)."""
-    return forward(
-        aligned(q), aligned(k), aligned(v), problem_of(q, k, starts, ends, causal, softcap)
-    )
+    return forward(aligned(q), aligned(k), aligned(v), problem_of(q, k, starts, ends, causal, softcap))
 
 
 @torch.library.custom_op("rawgpt::flash_attention_backward", mutates_args=())

@@ -14,12 +14,12 @@ from gpt.kernels.flash_scores import bounded, keys_seen, queries_seeing, tile
 @triton.jit
 def gradient_of_queries(
     dq: tl.tensor,
-    rows: tuple[tl.tensor, tl.tensor, tl.tensor, tl.tensor],
-    source: tuple[tl.tensor_descriptor, tl.tensor_descriptor, int, int],
+    rows: tl.tuple,
+    source: tl.tuple,
     begin: int,
     end: int,
-    seen: tuple[tl.tensor, tl.tensor],
-    factors: tuple[float, float],
+    seen: tl.tuple,
+    factors: tl.tuple,
     BLOCK_K: tl.constexpr,
     MASK: tl.constexpr,
     SOFTCAP: tl.constexpr,
@@ -60,10 +60,10 @@ def queries_kernel(
     n_queries: int,
     n_keys: int,
     n_heads: int,
-    group: int,
     inner: float,
     outer: float,
     scale: float,
+    GROUP: tl.constexpr,
     HEAD_DIM: tl.constexpr,
     BLOCK_Q: tl.constexpr,
     BLOCK_K: tl.constexpr,
@@ -75,7 +75,7 @@ def queries_kernel(
     """Write dq (B, H, T, D) and delta (B, H, T) on a grid (blocks of queries, B * H)."""
     row = (tl.num_programs(0) - 1 - tl.program_id(0)) * BLOCK_Q
     batch, head = tl.program_id(1) // n_heads, tl.program_id(1) % n_heads
-    source = (k_source, v_source, batch, head // group)
+    source = (k_source, v_source, batch, head // GROUP)
     shape, spans, factors = (n_queries, n_keys), (starts, ends), (inner, outer)
     if DOCUMENTS:
         spans = (starts + batch * n_keys, ends + batch * n_keys)
@@ -107,18 +107,18 @@ def queries_kernel(
 
 @triton.jit
 def gradient_of_keys(
-    state: tuple[tl.tensor, tl.tensor],
-    columns: tuple[tl.tensor, tl.tensor],
-    source: tuple[tl.tensor_descriptor, tl.tensor_descriptor, tl.tensor, tl.tensor, int, int, int],
+    state: tl.tuple,
+    columns: tl.tuple,
+    source: tl.tuple,
     begin: int,
     end: int,
-    seeing: tuple[tl.tensor, tl.tensor],
-    factors: tuple[float, float],
+    seeing: tl.tuple,
+    factors: tl.tuple,
     BLOCK_Q: tl.constexpr,
     MASK: tl.constexpr,
     SOFTCAP: tl.constexpr,
     UPCAST: tl.constexpr,
-) -> tuple[tl.tensor, tl.tensor]:
+) -> tl.tuple:
     """Return dk and dv (K, D) with what the queries begin..end-1 of one head add; all transposed."""
     dk, dv = state
     k, v = columns
@@ -126,16 +126,17 @@ def gradient_of_keys(
     inner, outer = factors
     for row in tl.range(begin, end, BLOCK_Q):
         rows = row + tl.arange(0, BLOCK_Q)
-        at = tl.minimum(rows, n_queries - 1)
+        row_lse = tl.load(lse + rows, mask=rows < n_queries, other=float("inf"))  # past the end P is 0
+        row_delta = tl.load(delta + rows, mask=rows < n_queries, other=0.0)
         q = tile(q_source, batch, head, row, UPCAST)  # (Q, D)
         scores = bounded(tl.dot(k, q.T, input_precision="ieee"), inner, SOFTCAP)  # (K, Q) S^T = K Q^T
-        p = tl.exp2(scores * outer - tl.load(lse + at)[None, :])  # (K, Q)
+        p = tl.exp2(scores * outer - row_lse[None, :])  # (K, Q) P^T
         if MASK:
             p = tl.where((rows[None, :] >= seeing[0][:, None]) & (rows[None, :] < seeing[1][:, None]), p, 0.0)
         dout = tile(dout_source, batch, head, row, UPCAST)  # (Q, D)
         dv = tl.dot(p.to(dout.dtype), dout, dv, input_precision="ieee")  # (K, D) dV = dV + P^T dO
         dp = tl.dot(v, dout.T, input_precision="ieee")  # (K, Q) dP^T = V dO^T
-        ds = p * (dp - tl.load(delta + at)[None, :])  # (K, Q)
+        ds = p * (dp - row_delta[None, :])  # (K, Q) dS^T
         if SOFTCAP:
             ds = ds * (1.0 - scores * scores)
         dk = tl.dot(ds.to(q.dtype), q, dk, input_precision="ieee")  # (K, D) dK = dK + dS^T Q
@@ -157,10 +158,10 @@ def keys_kernel(
     n_queries: int,
     n_keys: int,
     n_heads: int,
-    group: int,
     inner: float,
     outer: float,
     scale: float,
+    GROUP: tl.constexpr,
     HEAD_DIM: tl.constexpr,
     BLOCK_Q: tl.constexpr,
     BLOCK_K: tl.constexpr,
@@ -171,7 +172,7 @@ def keys_kernel(
 ) -> None:
     """Write dk and dv (B, G, S, D) on a grid (blocks of keys, B * G)."""
     column = tl.program_id(0) * BLOCK_K  # causal: the first keys are seen by the most queries
-    n_kv_heads = n_heads // group
+    n_kv_heads = n_heads // GROUP
     batch, kv_head = tl.program_id(1) // n_kv_heads, tl.program_id(1) % n_kv_heads
     shape, spans, factors = (n_queries, n_keys), (starts, ends), (inner, outer)
     if DOCUMENTS:
@@ -180,24 +181,28 @@ def keys_kernel(
     begin, full_end = queries_seeing(column, shape, spans, CAUSAL, DOCUMENTS)
     full_begin, end = queries_seeing(column + BLOCK_K - 1, shape, spans, CAUSAL, DOCUMENTS)
     middle = begin + tl.cdiv(full_begin - begin, BLOCK_Q) * BLOCK_Q
-    full_end = middle + tl.maximum(full_end - middle, 0) // BLOCK_Q * BLOCK_Q
+    full_end = middle + tl.maximum(full_end - middle, 0) // BLOCK_Q * BLOCK_Q if DOCUMENTS else end
 
     k = tile(k_source, batch, kv_head, column, UPCAST)  # (K, D)
     v = tile(v_source, batch, kv_head, column, UPCAST)  # (K, D)
     state = (tl.zeros([BLOCK_K, HEAD_DIM], tl.float32), tl.zeros([BLOCK_K, HEAD_DIM], tl.float32))
-    for head in tl.range(kv_head * group, (kv_head + 1) * group):
+    for head in tl.range(kv_head * GROUP, (kv_head + 1) * GROUP):
         skip = (batch * n_heads + head) * n_queries
         source = (q_source, dout_source, lse + skip, delta + skip, n_queries, batch, head)
         stop = tl.minimum(middle, end)
-        state = gradient_of_keys(
-            state, (k, v), source, begin, stop, seeing, factors, BLOCK_Q, True, SOFTCAP, UPCAST
-        )
+        if CAUSAL or DOCUMENTS:  # queries that only some keys of the block are early enough for
+            state = gradient_of_keys(
+                state, (k, v), source, begin, stop, seeing, factors, BLOCK_Q, True, SOFTCAP, UPCAST
+            )
         state = gradient_of_keys(
             state, (k, v), source, middle, full_end, seeing, factors, BLOCK_Q, False, SOFTCAP, UPCAST
         )
-        state = gradient_of_keys(
-            state, (k, v), source, full_end, end, seeing, factors, BLOCK_Q, True, SOFTCAP, UPCAST
-        )
+        if DOCUMENTS:  # queries behind the end of a document within this block of keys
+            state = gradient_of_keys(
+                state, (k, v), source, full_end, end, seeing, factors, BLOCK_Q, True, SOFTCAP, UPCAST
+            )
     dk, dv = state
-    dk_sink.store([batch, kv_head, column, 0], (dk * scale).to(dk_sink.dtype).reshape(1, 1, BLOCK_K, HEAD_DIM))
-    dv_sink.store([batch, kv_head, column, 0], dv.to(dv_sink.dtype).reshape(1, 1, BLOCK_K, HEAD_DIM))
+    dk = (dk * scale).to(dk_sink.dtype).reshape(1, 1, BLOCK_K, HEAD_DIM)
+    dv = dv.to(dv_sink.dtype).reshape(1, 1, BLOCK_K, HEAD_DIM)
+    dk_sink.store([batch, kv_head, column, 0], dk)
+    dv_sink.store([batch, kv_head, column, 0], dv)

@@ -13,18 +13,18 @@ from gpt.kernels.flash_scores import MASKED, bounded, keys_seen, tile
 
 @triton.jit
 def attend(
-    state: tuple[tl.tensor, tl.tensor, tl.tensor],
+    state: tl.tuple,
     q: tl.tensor,
-    source: tuple[tl.tensor_descriptor, tl.tensor_descriptor, int, int],
+    source: tl.tuple,
     begin: int,
     end: int,
-    seen: tuple[tl.tensor, tl.tensor],
-    factors: tuple[float, float],
+    seen: tl.tuple,
+    factors: tl.tuple,
     BLOCK_K: tl.constexpr,
     MASK: tl.constexpr,
     SOFTCAP: tl.constexpr,
     UPCAST: tl.constexpr,
-) -> tuple[tl.tensor, tl.tensor, tl.tensor]:
+) -> tl.tuple:
     """Return (out (Q, D), top (Q,), total (Q,)) after the keys begin..end-1 as well."""
     out, top, total = state
     k_source, v_source, batch, kv_head = source
@@ -58,9 +58,9 @@ def forward_kernel(
     n_queries: int,
     n_keys: int,
     n_heads: int,
-    group: int,
     inner: float,
     outer: float,
+    GROUP: tl.constexpr,
     HEAD_DIM: tl.constexpr,
     BLOCK_Q: tl.constexpr,
     BLOCK_K: tl.constexpr,
@@ -72,7 +72,7 @@ def forward_kernel(
     """Write out (B, H, T, D) and lse (B, H, T) on a grid (blocks of queries, B * H)."""
     row = (tl.num_programs(0) - 1 - tl.program_id(0)) * BLOCK_Q  # the longest causal rows start first
     batch, head = tl.program_id(1) // n_heads, tl.program_id(1) % n_heads
-    source = (k_source, v_source, batch, head // group)  # GQA: a group of heads reads the same keys
+    source = (k_source, v_source, batch, head // GROUP)  # GQA: a group of heads reads the same keys
     shape, spans, factors = (n_queries, n_keys), (starts, ends), (inner, outer)
     if DOCUMENTS:
         spans = (starts + batch * n_keys, ends + batch * n_keys)

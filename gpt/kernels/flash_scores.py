@@ -49,11 +49,11 @@ def bounded(products: tl.tensor, inner: float, SOFTCAP: tl.constexpr) -> tl.tens
 @triton.jit
 def keys_seen(
     rows: tl.tensor,
-    shape: tuple[int, int],
-    spans: tuple[tl.tensor, tl.tensor],
+    shape: tl.tuple,
+    spans: tl.tuple,
     CAUSAL: tl.constexpr,
     DOCUMENTS: tl.constexpr,
-) -> tuple[tl.tensor, tl.tensor]:
+) -> tl.tuple:
     """Return the keys [first, last) that query rows see; a row past the end counts as the last one."""
     n_queries, n_keys = shape
     position = tl.minimum(rows, n_queries - 1) + (n_keys - n_queries)
@@ -68,11 +68,11 @@ def keys_seen(
 @triton.jit
 def queries_seeing(
     rows: tl.tensor,
-    shape: tuple[int, int],
-    spans: tuple[tl.tensor, tl.tensor],
+    shape: tl.tuple,
+    spans: tl.tuple,
     CAUSAL: tl.constexpr,
     DOCUMENTS: tl.constexpr,
-) -> tuple[tl.tensor, tl.tensor]:
+) -> tl.tuple:
     """Return the queries [first, last) that see key rows; a row past the end counts as the last one."""
     n_queries, n_keys = shape
     position = tl.minimum(rows, n_keys - 1)
