@@ -23,30 +23,30 @@ def flash_attention(
     v: Tensor,
     *,
     causal: bool = True,
-    documents: Tensor | None = None,
+    document_ids: Tensor | None = None,
     softcap: float = 0.0,
 ) -> Tensor:
     """Attend over k and v (B, S, G, D) from q (B, T, H, D), the last T of S positions; returns (B, T, H, D).
 
-    documents (B, S) are integers: positions see those of their own run of equal ones alone. softcap c bounds
-    the scores to c tanh(scores / c); 0 turns it off. Under autocast all are cast to its dtype.
+    document_ids (B, S) are integers: positions see those of their own run of equal ones alone. softcap c
+    bounds the scores to c tanh(scores / c); 0 turns it off. Under autocast all are cast to its dtype.
     Raises ValueError for what the kernels cannot compute.
     """
     if torch.is_autocast_enabled(q.device.type):
         dtype = torch.get_autocast_dtype(q.device.type)
         q, k, v = q.to(dtype), k.to(dtype), v.to(dtype)
-    check(q, k, v, documents)
-    starts, ends = (None, None) if documents is None else document_spans(documents)
+    check(q, k, v, document_ids)
+    starts, ends = (None, None) if document_ids is None else document_spans(document_ids)
     out, _ = flash_operator(q, k, v, starts, ends, causal, softcap)
     return out
 
 
-def check(q: Tensor, k: Tensor, v: Tensor, documents: Tensor | None) -> None:
+def check(q: Tensor, k: Tensor, v: Tensor, document_ids: Tensor | None) -> None:
     """Refuse tensors that the kernels cannot read."""
     if q.device.type != "cuda" and not INTERPRETED:
         raise ValueError(
-            f"attention_backend: flash runs on a CUDA device, the tensors are on {q.device.type}; choose sdpa, "
-            "or set TRITON_INTERPRET=1 before Python starts to test it in Triton's slow interpreter"
+            f"attention_backend: flash runs on CUDA, the tensors are on {q.device.type}; choose sdpa, "
+            "or type TRITON_INTERPRET=1 in front of the command to test it in Triton's slow interpreter"
         )
     if q.dtype not in (torch.float32, torch.float16, torch.bfloat16):
         raise ValueError(f"attention_backend: flash takes float32, float16 or bfloat16, got {q.dtype}")
@@ -63,7 +63,7 @@ def check(q: Tensor, k: Tensor, v: Tensor, documents: Tensor | None) -> None:
     assert q.shape[0] == k.shape[0], (q.shape, k.shape)
     assert q.shape[2] % k.shape[2] == 0, (q.shape, k.shape)
     assert 1 <= q.shape[1] <= k.shape[1], (q.shape, k.shape)
-    assert documents is None or documents.shape == k.shape[:2], (k.shape, documents)
+    assert document_ids is None or document_ids.shape == k.shape[:2], (k.shape, document_ids)
 
 
 def aligned(x: Tensor) -> Tensor:

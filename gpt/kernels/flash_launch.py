@@ -85,7 +85,7 @@ def launch(
     side: Side,
     scale: bool,
 ) -> None:
-    """Run a kernel over the blocks of `side`; tiled are (B, rows, heads, D), vectors whatever it takes next."""
+    """Run a kernel over the blocks of `side`; tiled are (B, rows, heads, D), vectors what it takes next."""
     batch, n_queries, n_keys, n_heads, n_kv_heads, head_dim = problem.shape
     block_dim = max(16, triton.next_power_of_2(head_dim))
     factors = score_factors(head_dim, problem.softcap) + ((head_dim**-0.5,) if scale else ())

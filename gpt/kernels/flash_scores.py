@@ -19,15 +19,15 @@ MASKED = tl.constexpr(-1.0e30)
 """The score of what is not seen. Finite: a row that has seen nothing yet must not make inf - inf."""
 
 
-def document_spans(documents: Tensor) -> tuple[Tensor, Tensor]:
+def document_spans(document_ids: Tensor) -> tuple[Tensor, Tensor]:
     """Return where each position's document starts, and where the next one does: two (B, S) int32.
 
-    documents (B, S) are integers; a document is a run of equal ones.
+    document_ids (B, S) are integers; a document is a run of equal ones.
     """
-    n_keys = documents.shape[1]
-    index = torch.arange(n_keys, device=documents.device).expand_as(documents)  # (B, S)
-    changes = documents[:, 1:] != documents[:, :-1]  # (B, S - 1)
-    edge = torch.ones_like(documents[:, :1], dtype=torch.bool)  # (B, 1)
+    n_keys = document_ids.shape[1]
+    index = torch.arange(n_keys, device=document_ids.device).expand_as(document_ids)  # (B, S)
+    changes = document_ids[:, 1:] != document_ids[:, :-1]  # (B, S - 1)
+    edge = torch.ones_like(document_ids[:, :1], dtype=torch.bool)  # (B, 1)
     is_first, is_last = torch.cat((edge, changes), 1), torch.cat((changes, edge), 1)  # (B, S)
     starts = torch.where(is_first, index, 0).cummax(1).values
     ends = torch.where(is_last, index + 1, n_keys).flip(1).cummin(1).values.flip(1)
