@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 import triton
 from torch import Tensor
+from triton.runtime.errors import OutOfResources, PTXASError
 from triton.testing import do_bench
 from triton.tools.tensor_descriptor import TensorDescriptor
 
@@ -59,7 +60,8 @@ CHOICES: dict[str, tuple[Blocks, ...]] = {
     ),
 }
 """The first entry of each list is the one of deterministic runs where it fits the device's shared memory."""
-_chosen: dict[tuple[Any, ...], Blocks] = {}
+chosen: dict[tuple[Any, ...], Blocks] = {}
+"""What was found fastest in this process, by kernel, head dim, dtype and shape class."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,7 +94,7 @@ def launch(
     rows, heads = (n_queries, n_heads) if side == "queries" else (n_keys, n_kv_heads)
 
     def run(choice: Blocks) -> None:
-        size = {"queries": choice.queries, "keys": choice.keys}
+        size: dict[Side, int] = {"queries": choice.queries, "keys": choice.keys}
         kernel[(triton.cdiv(rows, size[side]), batch * heads)](
             *(descriptor(tensor, size[of], block_dim) for tensor, of in tiled),
             *vectors,
@@ -121,9 +123,10 @@ def launch(
     name = kernel.__name__
     repeatable = torch.are_deterministic_algorithms_enabled()
     key = (name, block_dim, problem.dtype, *lengths, n_heads // n_kv_heads, *flags, repeatable)
-    if key not in _chosen:
-        _chosen[key] = fastest(run, FULL_PRECISION if problem.dtype == torch.float32 else CHOICES[name])
-    run(_chosen[key])
+    with torch.cuda.device_of(tiled[0][0]):  # Triton launches on the current device, whatever it is given
+        if key not in chosen:
+            chosen[key] = fastest(run, FULL_PRECISION if problem.dtype == torch.float32 else CHOICES[name])
+        run(chosen[key])
 
 
 def descriptor(tensor: Tensor, block_rows: int, block_dim: int) -> TensorDescriptor:
@@ -137,7 +140,7 @@ def fastest(run: Callable[[Blocks], None], choices: tuple[Blocks, ...]) -> Block
     for choice in choices:
         try:
             run(choice)
-        except triton.OutOfResources:  # this device has less shared memory
+        except (OutOfResources, PTXASError):  # this device has less shared memory or fewer registers
             continue
         if torch.are_deterministic_algorithms_enabled():
             return choice

@@ -51,9 +51,9 @@ for capability, kernel in [(c, kernel) for c in (90, 86) for kernel in kernels]:
         file.flush()
         tool = pathlib.Path(nvidia.__file__).parent / "bin" / "cuobjdump"
         usage = subprocess.run([tool, "--dump-resource-usage", file.name], capture_output=True, text=True)
-    ptx = made.asm["ptx"]
+    ptx, stack = made.asm["ptx"], usage.stdout.split("STACK:")[1].split()[0]
     rows.append({
-        "capability": capability, "kernel": kernel.__name__, "stack_bytes": int(usage.stdout.split("STACK:")[1].split()[0]),
+        "capability": capability, "kernel": kernel.__name__, "stack_bytes": int(stack),
         "shared_bytes": made.metadata.shared, "wgmma": "wgmma.mma_async" in ptx, "mma": "mma.sync" in ptx,
         "tma": "cp.async.bulk.tensor" in ptx,
     })
