@@ -12,6 +12,9 @@ TOLERANCE = {
     "flash_log_sum_exp": 2e-6,
     # four large steps, each of which magnifies the rounding before it
     "flash_training_loss": 1e-5,
+    # float32 against float64, gradients times 7; in bfloat16 the same products in another order
+    "chunked_vs_whole_loss": 2e-6,
+    "chunked_bfloat16_gradient": 2e-3,
     "logits_cached_vs_uncached": 1e-4,
     "logits_vs_handwritten": 1e-4,
     # transformers' kernels sum in another order; logits of toys reach 4, SmolLM2's 37
