@@ -83,7 +83,9 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                 d = d_logits.to(dtype)
                 if d_hidden is not None:
                     d_hidden[part] = d @ head  # (R, C)
-                if d_weight is not None:
+                if d_weight is not None and d_weight.dtype == dtype:
+                    d_weight.addmm_(d.T, x)  # (V, C) without a second one beside it
+                elif d_weight is not None:
                     d_weight += d.T @ x  # (V, C), summed over the blocks in weight's dtype
         ctx.save_for_backward(d_hidden, d_weight)
         return total / counted.sum()
