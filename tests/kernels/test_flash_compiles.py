@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-pytest.importorskip("triton", reason="Triton has no build for this platform")
+pytest.importorskip("triton", reason="Triton is not installed; on Linux type: make setup")
 
 PROGRAM = """
 import json, pathlib, subprocess, sys, tempfile

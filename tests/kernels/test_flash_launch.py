@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-pytest.importorskip("triton", reason="Triton has no build for this platform")
+pytest.importorskip("triton", reason="Triton is not installed; on Linux type: make setup")
 
 from triton.runtime.errors import OutOfResources
 

@@ -12,7 +12,7 @@ from gpt.model.loss import mean_loss
 from gpt.model.transformer import Transformer
 from tests.tolerances import TOLERANCE
 
-pytest.importorskip("triton", reason="Triton has no build for this platform")
+pytest.importorskip("triton", reason="Triton is not installed; on Linux type: make setup")
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
