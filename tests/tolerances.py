@@ -10,6 +10,10 @@ TOLERANCE = {
     # scores of 900 carry a rounding of 6e-5 in fp32, and so do the probabilities
     "flash_large_scores": 2e-4,
     "flash_log_sum_exp": 2e-6,
+    # two kernels that round at other places; not run yet, no GPU was at hand
+    "flash_gpu_times_sdpa": 2.0,
+    # bfloat16 results of order 4 whose tiles begin elsewhere; not run yet
+    "flash_gpu_documents": 6e-2,
     # four large steps, each of which magnifies the rounding before it
     "flash_training_loss": 1e-5,
     # float32 against float64, gradients times 7; in bfloat16 the same products in another order
