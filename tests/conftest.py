@@ -1,5 +1,6 @@
 """Fixtures that several rooms share: one thread, no tracking, a tiny tokenizer and tiny models."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -7,6 +8,9 @@ import torch
 
 from gpt.model.config import ModelConfig
 from gpt.tokenizer.tokenizer import Tokenizer, train_tokenizer
+
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")  # Triton reads it once, when it is imported
 
 SENTENCES = [
     "Shall I compare thee to a summer's day? Thou art more lovely and more temperate.",

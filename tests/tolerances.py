@@ -3,6 +3,22 @@
 TOLERANCE = {
     # the same equation in another order of operations
     "attention_vs_reference": 1e-5,
+    # against float64; results reach 4, where rounding them alone costs 1e-3 in fp16 and 8e-3 in bf16
+    "flash_vs_sdpa_float32": 1e-6,
+    "flash_vs_sdpa_float16": 1e-3,
+    "flash_vs_sdpa_bfloat16": 1.6e-2,
+    # scores of 900 carry a rounding of 6e-5 in fp32, and so do the probabilities
+    "flash_large_scores": 2e-4,
+    "flash_log_sum_exp": 2e-6,
+    # two kernels that round at other places; not run yet, no GPU was at hand
+    "flash_gpu_times_sdpa": 2.0,
+    # bfloat16 results of order 4 whose tiles begin elsewhere; not run yet
+    "flash_gpu_documents": 6e-2,
+    # four large steps, each of which magnifies the rounding before it
+    "flash_training_loss": 1e-5,
+    # float32 against float64, gradients times 7; in bfloat16 the same products in another order
+    "chunked_vs_whole_loss": 2e-6,
+    "chunked_bfloat16_gradient": 2e-3,
     "logits_cached_vs_uncached": 1e-4,
     "logits_vs_handwritten": 1e-4,
     # transformers' kernels sum in another order; logits of toys reach 4, SmolLM2's 37

@@ -36,9 +36,24 @@ def sdpa_attention(q: Tensor, k: Tensor, v: Tensor, document_ids: Tensor | None 
     return out.transpose(1, 2)  # (B, T, H, D)
 
 
+def flash(q: Tensor, k: Tensor, v: Tensor, document_ids: Tensor | None = None) -> Tensor:
+    """Attend with our FlashAttention; raises ValueError where Triton is not installed or cannot run."""
+    try:
+        from gpt.kernels.flash_attention import flash_attention
+    except ModuleNotFoundError as error:
+        if error.name != "triton":
+            raise
+        raise ValueError(
+            "attention_backend: flash needs Triton, which is not installed; "
+            "choose sdpa, or on Linux type: make setup"
+        ) from None
+    return flash_attention(q, k, v, document_ids=document_ids)
+
+
 BACKENDS: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]] = {
     "sdpa": sdpa_attention,
     "reference": reference_attention,
+    "flash": flash,
 }
 
 

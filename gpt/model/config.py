@@ -50,7 +50,8 @@ class ModelConfig:
     """E: experts of each feed-forward; 0 is dense."""
     n_experts_per_token: int = 2
     """K: experts that each token visits."""
-    attention_backend: Literal["sdpa", "reference"] = "sdpa"
+    attention_backend: Literal["sdpa", "reference", "flash"] = "sdpa"
+    """flash is our FlashAttention-2 in Triton: a CUDA device, or TRITON_INTERPRET=1."""
 
     def __post_init__(self) -> None:
         for name in (
