@@ -1,7 +1,7 @@
 """From raw documents to documents.jsonl: clean, scrub, leave out, split. A corpus may exceed memory.
 
 The raw corpus is spilled to disk, worked on in parts (clean_part), spilled again and read once more for
-the result. In memory: one part for each process, and for each document about 350 bytes of digests,
+the result. In memory: one part for each process, and for each document about 500 bytes of digests,
 offsets and band keys. Reading the result is gpt/corpus/documents.py.
 """
 
