@@ -5,12 +5,12 @@ from typing import Any
 from gpt.config import to_dict
 from gpt.corpus.collect import copy_extra, open_source
 from gpt.corpus.config import FetchConfig
-from gpt.corpus.prepare import prepare, write_jsonl
+from gpt.corpus.contamination import index_items
+from gpt.corpus.evaluation_sets import evaluation_items
+from gpt.corpus.prepare import prepare
 from gpt.corpus.registry import SourceUnavailable
 from stages.outputs import write_json
 from stages.runner import PassingFailure, StageRun, stage
-
-VAL_IDS_SHOWN = 200
 
 
 @stage(config=FetchConfig)
@@ -24,24 +24,29 @@ def fetch(config: FetchConfig, run: StageRun) -> dict[str, Any]:
         if error.is_passing:
             raise PassingFailure(str(error)) from error
         raise
-    corpus = prepare(raw, config)
-    write_jsonl(files / "documents.jsonl", corpus.documents)
     extras = {name: copy_extra(name, files / "extra") for name in config.extras}
-    val_ids = corpus.ids("val")
+    index = index_items(evaluation_items(files / "extra"))
+    corpus = prepare(raw, config, files / "documents.jsonl", index)
+    contamination = {
+        "rule": "a 13-gram of words, or the whole of an item of fewer words; case and punctuation ignored",
+        "documents_with_items": corpus.n_contaminated,
+        "documents_are": "left out" if config.contamination == "drop" else "kept",
+        "sets": corpus.contamination,
+    }
+    write_json(files / "contamination.json", contamination)
+    split = {"rule": corpus.rule, "n_val": corpus.documents["val"], "val_ids": corpus.val_ids}
     sources = {
         "config": to_dict(config),
         "source": source,
-        "split": {"rule": corpus.rule, "n_val": len(val_ids), "val_ids": val_ids[:VAL_IDS_SHOWN]},
-        "left_out": {"short": corpus.n_short, "repeated": corpus.n_repeated},
+        "split": split,
+        "left_out": dict(sorted(corpus.left_out.items())),
+        "redacted": dict(sorted(corpus.redacted.items())),
+        "languages": dict(sorted(corpus.languages.items())),
         "extras": extras,
     }
     write_json(files / "sources.json", sources)
     return {
-        "documents": len(corpus.documents),
-        "val_documents": len(val_ids),
-        "train_chars": corpus.n_chars("train"),
-        "val_chars": corpus.n_chars("val"),
-        "bytes": sum(len(document["text"].encode()) for document in corpus.documents),
+        **corpus.metrics(),
         "extras_found": sum(extra["found"] for extra in extras.values()),
         "extras_absent": sum(not extra["found"] for extra in extras.values()),
     }

@@ -4,7 +4,7 @@ from typing import Any
 
 from gpt.corpus.compose_logs import compose_logs
 from gpt.corpus.config import LogsConfig
-from gpt.corpus.prepare import write_jsonl
+from gpt.corpus.jsonl import write_jsonl
 from stages.outputs import write_json
 from stages.runner import StageRun, stage
 
@@ -22,7 +22,12 @@ def logs(config: LogsConfig, run: StageRun) -> dict[str, Any]:
         sources[record["source"]] = sources.get(record["source"], 0) + 1
     summary = {
         "records_by_source": sources,
-        "redacted_by_kind": dict(made.redacted),
+        "languages": dict(sorted(made.languages.items())),
+        "redacted_by_kind": dict(sorted(made.redacted.items())),
+        "recall_by_kind": {
+            kind: {"planted": n, "leaked": made.leaked_by_kind[kind]}
+            for kind, n in sorted(made.planted_by_kind.items())
+        },
         "split": "by the hash of the record's id and the seed; no scrubbed text is on both sides",
         "recall_is_measured_on": "canaries of the generator in gpt/corpus/planted.py, not on people",
         "false_positive_rate_is_measured_on": "generated records without planted data",

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from gpt.corpus.config import LogsConfig
+from gpt.corpus.contamination import index_items
+from gpt.corpus.evaluation_sets import evaluation_items
 from gpt.corpus.hinglish import (
     Generated,
     canonical,
@@ -18,6 +20,7 @@ from gpt.corpus.hinglish import (
     with_texts,
 )
 from gpt.corpus.instructions import real_chats
+from gpt.corpus.language import code_mixing_index, tag
 from gpt.corpus.planted import count_leaks
 from gpt.corpus.redact import redact_all
 from gpt.corpus.split import split_ids
@@ -40,6 +43,13 @@ class LogSet:
     """Of those, the ones in which the scrubber replaced something."""
     n_repeated: int = 0
     """Records left out because an earlier one has the same scrubbed text."""
+    planted_by_kind: Counter[str] = field(default_factory=Counter)
+    leaked_by_kind: Counter[str] = field(default_factory=Counter)
+    n_contaminated: int = 0
+    """Records left out because they hold an item of an evaluation set that fetch found."""
+    languages: Counter[str] = field(default_factory=Counter)
+    code_mixing: float = 0.0
+    """Mean code-mixing index (0..50) of the records that are hinglish."""
 
     def metrics(self) -> dict[str, Any]:
         """Return the figures of the set; recall is None when nothing was planted."""
@@ -55,6 +65,9 @@ class LogSet:
             "planted": self.n_planted,
             "leaked": self.n_leaked,
             "recall": recall,
+            "n_contaminated": self.n_contaminated,
+            **{f"language_{language}": n for language, n in sorted(self.languages.items())},
+            "code_mixing_index": round(self.code_mixing, 2),
             "redacted": sum(self.redacted.values()),
             "false_positive_rate": self.n_clean_touched / max(self.n_clean, 1),
             "distinct_1": round(distinct_n(texts, 1), 4),
@@ -65,13 +78,14 @@ class LogSet:
 def compose_logs(config: LogsConfig, extra: Path) -> LogSet:
     """Make the log set; `extra` is where the fetch stage put the sets it found."""
     logs = LogSet()
+    index = index_items(evaluation_items(extra))
     seen: set[str] = set()
     records: list[dict[str, Any]] = []
+    texts_of: list[str] = []
     for generated in _raw(config, extra):
         texts, counts = redact_all(record_texts(generated.record))
         logs.redacted += counts
-        logs.n_planted += len(generated.planted)
-        logs.n_leaked += count_leaks(generated.planted, " ".join(texts))
+        _count_planted(generated, " ".join(texts), logs)
         if generated.record["source"] == "generated" and not generated.planted:
             logs.n_clean += 1
             logs.n_clean_touched += bool(counts)
@@ -81,10 +95,32 @@ def compose_logs(config: LogsConfig, extra: Path) -> LogSet:
             continue
         seen.add(canonical(record))
         records.append(record)
+        texts_of.append("\n".join(texts))
+    found = index.find(texts_of)
+    logs.n_contaminated = sum(map(bool, found))
+    tags = [tag(text) for text in texts_of]
+    mixed = [code_mixing_index(text) for text, name in zip(texts_of, tags, strict=True) if name == "hinglish"]
+    logs.code_mixing = sum(mixed) / max(len(mixed), 1)
+    records = [
+        {**record, "language": name}
+        for record, name, items in zip(records, tags, found, strict=True)
+        if not items
+    ]
+    logs.languages = Counter(record["language"] for record in records)
     sides = split_ids([r["id"] for r in records], val_fraction=config.val_fraction, seed=config.seed)
     logs.train = [record for record in records if sides[record["id"]] == "train"]
     logs.val = [record for record in records if sides[record["id"]] == "val"]
     return logs
+
+
+def _count_planted(generated: Generated, scrubbed: str, logs: LogSet) -> None:
+    """Count what was planted in a record and what of it is left."""
+    for value, kind in zip(generated.planted, generated.kinds, strict=True):
+        leaked = count_leaks([value], scrubbed)
+        logs.n_planted += 1
+        logs.n_leaked += leaked
+        logs.planted_by_kind[kind] += 1
+        logs.leaked_by_kind[kind] += leaked
 
 
 def _raw(config: LogsConfig, extra: Path) -> Iterator[Generated]:

@@ -1,6 +1,10 @@
-"""The dials of the fetch and logs stages. Standard library only."""
+"""The dials of the fetch and logs stages."""
 
 from dataclasses import dataclass
+from typing import Literal
+
+from gpt.corpus.quality import QualityConfig
+from gpt.workers.config import WorkersConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -18,6 +22,18 @@ class FetchConfig:
     """Seed of the split; another seed holds out other documents."""
     min_chars: int
     """Documents shorter than this many characters (after cleaning) are left out."""
+    redact: bool
+    """Scrub personal data from every text and id before anything is compared or written (redact.py);
+    meant for logs of your own: in prose it also takes names that follow a title."""
+    near_duplicate_threshold: float
+    """A document whose word shingles have this Jaccard or more with an earlier one's is left out; 0 is
+    off."""
+    shingle_words: int
+    """Words of a shingle."""
+    contamination: Literal["report", "drop"]
+    """What happens to a document that holds an item of an evaluation set: it is counted, or left out."""
+    quality: QualityConfig
+    workers: WorkersConfig
     extras: tuple[str, ...]
     """Registry sets that later stages use when they can be had (benchmarks, real Hinglish);
     one that cannot be had is recorded as absent in sources.json and stops nothing."""
@@ -30,6 +46,12 @@ class FetchConfig:
         _check_fraction(self.val_fraction)
         if self.min_chars < 1:
             raise ValueError(f"min_chars: at least 1 is needed, got {self.min_chars}")
+        if not (self.near_duplicate_threshold == 0 or 0.3 <= self.near_duplicate_threshold <= 1):
+            raise ValueError(
+                f"near_duplicate_threshold: 0 (off) or 0.3..1 is needed, got {self.near_duplicate_threshold}"
+            )
+        if self.shingle_words < 1:
+            raise ValueError(f"shingle_words: at least 1 is needed, got {self.shingle_words}")
         twice = sorted({name for name in self.extras if self.extras.count(name) > 1})
         if twice:
             raise ValueError(f"extras: {', '.join(twice)} is listed twice; remove one")

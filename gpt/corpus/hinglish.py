@@ -30,6 +30,8 @@ class Generated:
 
     record: dict[str, Any]
     planted: list[str]
+    kinds: list[str] = field(default_factory=list)
+    """The kind of each planted value (PHONE, NAME_HI, ...)."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -40,6 +42,7 @@ class Speaker:
     has_pii: bool
     facts: dict[str, str]
     planted: list[str] = field(default_factory=list)
+    kinds: list[str] = field(default_factory=list)
     written: list[str] = field(default_factory=list)
     """The planted values as they stand in the text, with a title where there is one."""
     first_name: str = ""
@@ -63,7 +66,7 @@ def generate_chats(n: int, *, seed: int, planted_fraction: float) -> Iterator[Ge
         speaker = _speaker(random.Random(f"chat {seed} {i}"), planted_fraction)
         messages = _chat(speaker)
         record = {"id": f"chat-{i:06d}", "kind": "chat", "source": "generated", "synthetic": True}
-        yield Generated(record={**record, "messages": messages}, planted=speaker.planted)
+        yield Generated(record={**record, "messages": messages}, planted=speaker.planted, kinds=speaker.kinds)
 
 
 def generate_payment_logs(n: int, *, seed: int, planted_fraction: float) -> Iterator[Generated]:
@@ -72,7 +75,9 @@ def generate_payment_logs(n: int, *, seed: int, planted_fraction: float) -> Iter
         speaker = _speaker(random.Random(f"payment {seed} {i}"), planted_fraction)
         record = {"id": f"payment-{i:06d}", "kind": "payment_log", "source": "generated"}
         text = _payment_log(speaker)
-        yield Generated(record={**record, "synthetic": True, "text": text}, planted=speaker.planted)
+        yield Generated(
+            record={**record, "synthetic": True, "text": text}, planted=speaker.planted, kinds=speaker.kinds
+        )
 
 
 def record_texts(record: dict[str, Any]) -> list[str]:
@@ -215,6 +220,7 @@ def _plant(kind: str, speaker: Speaker) -> str:
         speaker.planted.append(" ".join(words))
     else:
         speaker.planted.append(value)
+    speaker.kinds.append(kind)
     speaker.written.append(value)
     return f"\ue000{len(speaker.written) - 1}\ue001"
 

@@ -19,20 +19,35 @@ ROLE_ALONE = r"(?:customer|payer|sender|receiver|beneficiary|benef|holder|nomine
 AFTER = re.compile(
     rf"(?<!\w)(?:{MY} {FULL}{NAAM}(?: toh?)?(?: {IS}(?!\w))?"
     rf"|my {FULL}name(?:'s| {IS}(?!\w))"
-    rf"|{NAAM}(?: (?:on|in|of) (?:the )?\w+)? is|(?:{ROLE}[_ ]?)?{NAAM}\s*[:=]"
+    rf"|(?:{ROLE}[_ ]?)?{NAAM}\s*[:=]"
     rf"|{ROLE_ALONE}\s*[:=]"
     rf"|{ROLE}[_ ]{NAAM}(?: {IS}(?!\w))?)\s*[\"']?",
     re.IGNORECASE,
 )
-NAAM_IS = re.compile(rf"(?<!\w){NAAM} (?=((?:{WORD}[ .]+){{1,3}}){IS}(?!\w))", re.IGNORECASE)
+NAAM_IS = re.compile(  # "name recognition is" is English prose: the verb must be Hindi
+    rf"(?<!\w){NAAM} (?=((?:{WORD}[ .]+){{1,3}})(?:hai+n?|h|he|है|हैं)(?!\w))", re.IGNORECASE
+)
 TITLE = re.compile(
-    r"(?<!\w)(?:(?:Mrs?|Ms|Dr|Shri|Shree|Sri|Smt|Shrimati|Kumari|Kum)(?!\w)\.?|श्री|श्रीमती) ",
+    r"(?<!\w)(?:(?:Mrs?|Ms|Dr|Shri|Shree|Sri|Smt|Shrimati|Kumari)(?!\w)\.?|Kum\.|(?:श्री|श्रीमती|सुश्री|कुमारी|प्रिय)"
+    r"|डॉ\.?) ",
     re.IGNORECASE,
+)
+# Where a small letter would make it no name: "Dear RAMESH KUMAR", "Regards, Priya", "I am Priya Nair".
+CAPITALS = re.compile(
+    r"(?<!\w)(?:[Dd]ear |[Nn]ame(?: (?:on|in|of) (?:the )?\w+)? is "
+    r"|(?:[Rr]egards|[Ss]incerely|[Ff]aithfully),?\s+"
+    r"|(?:I am|I'm|[Mm]yself) (?=[A-Z]\w+ [A-Z]))(?=[A-Z])|(?:^|[.!?,] )[Mm]yself (?=[A-Z])"
+)
+# A bank's narration and its SMS: "UPI/P2A/432187654321/RAMESH KUMAR/HDFC", "credited from RAMESH KUMAR".
+NARRATION = re.compile(r"(?:UPI|IMPS|NEFT)/(?:[A-Z0-9]+/){0,2}[0-9]{12}/(?=[A-Z])")
+PAID = re.compile(
+    r"(?:[Pp]aid|[Ss]ent|[Rr]eceived|[Cc]redited|[Dd]ebited|[Tt]ransferred|[Tt]rf)"
+    r"[^.;\n]{0,40}? (?:to|from|by) (?=[A-Z]{2,} [A-Z]{2,})"
 )
 SPEAKING = re.compile(r" (?:bol|ba+t (?:kr|kar|कर)|speaking|बोल|बात)(?!\w)", re.IGNORECASE)
 SPEAKER = frozenset(("main", "mai", "mein", "me", "i'm", "im", "am", "मैं"))
-HERE = re.compile(r" (?:here|speaking|calling)(?!\w)", re.IGNORECASE)
-OWN_NAME = re.compile(rf" (?:(?:ke|k|के) )?{NAAM} (?:{IS}|se|ka|ke|par|pe|से|का|के|पर)(?!\w)", re.IGNORECASE)
+THIS_IS = re.compile(rf"(?<!\w)this is (?=(?:{WORD} ){{1,3}}(?:here|speaking|calling)(?!\w))", re.IGNORECASE)
+OWN_NAME = re.compile(rf" (?:ke|k|के) {NAAM} (?:{IS}|se|ka|ke|par|pe|से|का|के|पर)(?!\w)", re.IGNORECASE)
 RESPECT = re.compile(r" (?:ji|जी)(?!\w)", re.IGNORECASE)
 REACH = 60
 # Words that stand where a name could and are none; a name ends before the first of them.
@@ -50,20 +65,53 @@ STOP_WORDS = """
     isi dusre doosre kisi apne hamare mummy papa wife husband bhai behen didi bahut phone mobile email
     mail aadhaar aadhar pan ifsc otp pin dekho dekhiye batao bataiye suniye sun call called now
     है हैं हूँ हूं हो था थी थे और पर से का के की को ने में मैं मेरा मेरे मेरी नाम नहीं गलत सही बदलना क्या अभी भी ही
+    ref txn avl bal vpa user valued friend all cardholder merchant partner holder member sirs amazon mam maam
+    both everyone जानते बता बताइए बताएं लिखा लिखें
+    team ltd pvt limited store stores india customers family folks
+    हाँ हां नमस्कार ठीक अच्छा माफ़ बिल्कुल ग्राहक महोदय पिता माता भाई बहन अब कृपा बस
     जी बोल बात खाता खाते कार्ड बैंक नंबर आप आपका आपके कृपया सर धन्यवाद नमस्ते
 """
 STOP = frozenset(STOP_WORDS.split())
 
 
+# What a text must hold for an expression to be worth trying: finding a plain string is much faster.
+BEFORE_NAMES = (
+    (
+        AFTER,
+        [
+            "nam",
+            "naa",
+            "नाम",
+            "customer",
+            "payer",
+            "sender",
+            "receiver",
+            "benef",
+            "holder",
+            "nominee",
+            "remitter",
+        ],
+    ),
+    (TITLE, ["mr", "ms", "dr", "shri", "shree", "sri", "smt", "kum", "श्री", "कुमारी", "प्रिय", "डॉ"]),
+    (THIS_IS, ["this is "]),
+    (CAPITALS, ["dear ", "regards", "sincerely", "faithfully", "i am ", "i'm ", "myself ", "name"]),
+    (NARRATION, ["upi/", "imps/", "neft/"]),
+    (PAID, ["paid", "sent", "received", "credited", "debited", "transferred", "trf"]),
+)
+
+
 def find_names(text: str) -> Iterator[tuple[int, int]]:
     """Yield (start, end) of the names that a cue announces."""
-    for pattern in (AFTER, NAAM_IS, TITLE):
-        for match in pattern.finditer(text):
+    lower = text.lower()
+    for pattern, hints in BEFORE_NAMES:
+        if any(hint in lower for hint in hints):
+            for match in pattern.finditer(text):
+                yield from _words_after(text, match.end())
+    for match in NAAM_IS.finditer(text):
+        if not STOP & set(match.group(1).lower().split()):  # "naam repeat kar sakte hain"
             yield from _words_after(text, match.end())
     for match in SPEAKING.finditer(text):
         yield from _words_before(text, match.start(), only_after=SPEAKER)
-    for match in HERE.finditer(text):
-        yield from _words_before(text, match.start(), only_after=frozenset({"is"}))
     for match in OWN_NAME.finditer(text):
         yield from _words_before(text, match.start())
     for match in RESPECT.finditer(text):

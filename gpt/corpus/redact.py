@@ -3,7 +3,8 @@
 Found: card numbers (Luhn, or any 13-19 digits beside the word card), Aadhaar (Verhoeff, or beside
 its name), PAN, IFSC, UPI ids, e-mail addresses, phone and account numbers, one-time codes beside
 their name, and names that follow a cue in English, Hinglish or Hindi. Any script's digits, and
-spaces, dashes or dots between them. A name found once is removed everywhere in the same record.
+spaces, dashes or dots between them, zero-width characters, letters O, I, l for digits, and numbers said
+in words. A name found once is removed everywhere in the same record.
 
 Not found: names without a cue, addresses, dates of birth, numbers whose kind nothing tells. The
 recall measured by the logs stage is on canaries of its own generator; on other people's text it is
@@ -13,52 +14,52 @@ lower. Transaction references (RRN, UTR) are kept: they name a payment, not a pe
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from gpt.corpus.check_digits import luhn_is_valid, verhoeff_is_valid
 from gpt.corpus.name_cues import find_names
+from gpt.corpus.pii_patterns import (
+    AADHAAR_CUE,
+    ACCOUNT_CUE,
+    AMOUNT_CUE,
+    CARD_CUE,
+    CARD_START,
+    CUE_AFTER,
+    CUE_BEFORE,
+    DATE,
+    EMAIL,
+    IFSC,
+    MISREAD,
+    NUMBER,
+    ORDER,
+    PAN,
+    PHONE,
+    REFERENCE_CUE,
+    SECRET,
+    SPOKEN,
+    UPI,
+)
 
-GAP = r"[ \-.\u200b-\u200d\u2060]{0,2}"  # what people put between digits
-START, END = r"(?<![0-9A-Za-z])", r"(?![0-9])"
-NUMBER = re.compile(rf"{START}[0-9](?:{GAP}[0-9]){{8,18}}{END}")
-PHONE = re.compile(
-    rf"(?<![0-9A-Za-z])(?:\(?(?:\+|00)?91\)?{GAP}|0{GAP})?\(?[6-9](?:\)?{GAP}[0-9]){{9}}{END}"
-    r"|(?<![0-9A-Za-z])\+[1-9][0-9]{0,2}[ \-]?[0-9](?:[ \-]?[0-9]){6,11}(?![0-9])"
-)
-PAN = re.compile(  # the fourth letter is the kind of holder; spread out only in capitals
-    rf"{START}(?:[A-Za-z]{{3}}[abcfghjlptABCFGHJLPT][A-Za-z][0-9]{{4}}[A-Za-z]"
-    rf"|[A-Z]{{3}}[ABCFGHJLPT][A-Z]{GAP}[0-9]{{4}}{GAP}[A-Z])(?![0-9A-Za-z])"
-)
-IFSC = re.compile(rf"{START}[A-Za-z]{{4}}[ -]?0[ -]?[A-Za-z0-9]{{6}}(?![0-9A-Za-z])")
-DOT = r"(?:\.|\s?[(\[]?\bdot\b[)\]]?\s?)"
-EMAIL = re.compile(
-    rf"[\w.+-]+(?:\s?@\s?|\s?[(\[]at[)\]]\s?|\sat\s)(?:[\w-]+{DOT})+(?:com|in|org|net|co|me|edu|gov|info|io|ai)\b"
-    r"|[\w.+-]+@[\w-]+(?:\.[\w-]+)*\.[A-Za-z]{2,}",
-    re.IGNORECASE,
-)
-UPI = re.compile(
-    r"[\w.+-]{2,}@[A-Za-z][A-Za-z0-9]+"
-    r"|[\w.+-]{2,} ?@ ?(?:ok\w+|ybl|ibl|[ay]xl|apl|upi|paytm|pt\w+|freecharge|ikwik|jio|slice|airtel"
-    r"|\w*(?:bank|axis|icici|hdfc|sbi|kotak|pay))\b",
-    re.IGNORECASE,
-)
-SECRET = re.compile(
-    r"\b(otp|cvv|cvc|m-?pin|upi pin|atm pin|pin|passcode|ओटीपी|सीवीवी|पिन)\b"
-    r"((?:\s*(?:is|hai|h|ka|ki|number|no|code|aaya|aya|tha|है|:|=|-|#)){0,4}\s*)([0-9]{3,8})(?![0-9])",
-    re.IGNORECASE,
-)
-ACCOUNT_CUE = re.compile(
-    r"a/?c\b|\bac+o?u?n?t|\bacc?\b|khat[ae]|khaat[ae]|खात[ाे]|अकाउंट|benef|customer id|\bcif\b|\bcrn\b",
-    re.IGNORECASE,
-)
-CARD_CUE = re.compile(r"card|कार्ड|\bvisa\b|master|rupay", re.IGNORECASE)
-AADHAAR_CUE = re.compile(r"a+dh?aa?r|आधार|\buid\b", re.IGNORECASE)
-REFERENCE_CUE = re.compile(
-    r"(?:\brrn|\butr|\btxn|\bref|\btransaction|\border|\barn)[\w. ]{0,12}[:=#\s]{0,3}(?:hai |is )?$",
-    re.IGNORECASE,
-)
-CUE_BEFORE, CUE_AFTER = 32, 16
+LETTERS_AS_DIGITS = str.maketrans("OoIl", "0011")
+DIGIT = re.compile("[0-9]")
+AT_WORDS = (" at ", "(at)", "[at]")
+PHONE_WORDS = [
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "chh",
+    "saat",
+    "aath",
+    "nau",
+    "छ",
+    "सात",
+    "आठ",
+    "नौ",
+]  # an Indian one begins with these
+ZERO_WIDTH = "\u00ad\u200b\u200c\u200d\u2060\ufeff"  # joiners shape Devanagari and part no word
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,10 +81,10 @@ def redact_all(texts: Iterable[str]) -> tuple[list[str], Counter[str]]:
     """Scrub the texts of one record; a name found in one of them is removed from all."""
     texts = list(texts)
     plain = [_plain(text) for text in texts]
-    found = [_find(text) for text in plain]
+    found = [_find(text) for text, _ in plain]
     names = {
         word.lower()
-        for text, spans in zip(plain, found, strict=True)
+        for (text, _), spans in zip(plain, found, strict=True)
         for span in spans
         if span.kind == "NAME"
         for word in text[span.start : span.end].split()
@@ -91,45 +92,96 @@ def redact_all(texts: Iterable[str]) -> tuple[list[str], Counter[str]]:
     }
     counts: Counter[str] = Counter()
     scrubbed = []
-    for original, text, spans in zip(texts, plain, found, strict=True):
+    for original, (text, places), spans in zip(texts, plain, found, strict=True):
         if names:
             again = rf"(?<!\w)(?:{'|'.join(sorted(map(re.escape, names)))})(?![\w\u0900-\u097f])"
             more = [_span(m, "NAME") for m in re.finditer(again, text, re.IGNORECASE)]
             spans = _without_overlaps(spans + more)
-        scrubbed.append(_replace(original, spans, counts))
+        scrubbed.append(_replace(original, spans, places, counts))
     return scrubbed, counts
 
 
-def _plain(text: str) -> str:
-    """Give digits, dashes and spaces of any script their ASCII form; the length stays."""
-    return text if text.isascii() else "".join(map(_plain_character, text))
+def _plain(text: str) -> tuple[str, Sequence[int]]:
+    """Return the text as the expressions want it, and where each of its characters stood before.
+
+    Digits, dashes and spaces of any script in ASCII form, no zero-width characters, and O, I, l among
+    digits read as the digits that they stand for.
+    """
+    places: Sequence[int] = range(len(text) + 1)
+    if not text.isascii():
+        pairs = [(place, _plain_character(character)) for place, character in enumerate(text)]
+        places = [place for place, character in pairs if character] + [len(text)]
+        text = "".join(character for _, character in pairs)
+    return MISREAD.sub(lambda match: match.group().translate(LETTERS_AS_DIGITS), text), places
 
 
+@lru_cache(maxsize=4096)
 def _plain_character(character: str) -> str:
     category = unicodedata.category(character)
     if category == "Nd":
         return str(unicodedata.digit(character))
     if category == "Pd" or character == "\u2212":
         return "-"
-    return " " if category == "Zs" else character
+    if character in ZERO_WIDTH:
+        return ""
+    return (
+        " "
+        if category == "Zs"
+        else chr(ord(character) - 0xFEE0)
+        if "\uff01" <= character <= "\uff5e"
+        else character
+    )
 
 
 def _find(text: str) -> list[Span]:
     """Find what is to be replaced; where two finds overlap the first kind below wins."""
-    spans = [_span(match, "EMAIL") for match in EMAIL.finditer(text)]
-    spans += [_span(match, "UPI") for match in UPI.finditer(text)]
-    spans += [_span(match, "IFSC") for match in IFSC.finditer(text)]
-    spans += [_span(match, "PAN") for match in PAN.finditer(text)]
-    spans += [Span(start=m.start(3), end=m.end(3), kind=_secret(m)) for m in SECRET.finditer(text)]
-    for match in NUMBER.finditer(text):
-        kind = _number_kind(text, match)
-        if kind is not None:
-            spans.append(_span(match, kind))
-    for match in PHONE.finditer(text):
-        if not REFERENCE_CUE.search(text[: match.start()][-CUE_BEFORE:]):
-            spans.append(_span(match, "PHONE"))
+    spans: list[Span] = []
+    lower = text.lower()
+    if "@" in text or any(word in lower for word in AT_WORDS):
+        spans += [_span(match, "EMAIL") for match in EMAIL.finditer(text)]
+        spans += [_span(match, "UPI") for match in UPI.finditer(text)]
+    if DIGIT.search(text):
+        spans += _find_digits(text)
+    if any(word in lower for word in PHONE_WORDS):
+        spans += [_span(match, "PHONE") for match in SPOKEN.finditer(text)]
     spans += [Span(start=start, end=end, kind="NAME") for start, end in find_names(text)]
     return _without_overlaps(spans)
+
+
+def _find_digits(text: str) -> Iterator[Span]:
+    """Yield what has digits in it."""
+    yield from (_span(match, "IFSC") for match in IFSC.finditer(text))
+    yield from (_span(match, "PAN") for match in PAN.finditer(text))
+    for match in SECRET.finditer(text):
+        if kind := _secret(match):
+            yield Span(start=match.start(3), end=match.end(3), kind=kind)
+    for match in NUMBER.finditer(text):
+        yield from _numbers(text, match)
+    orders = [match.span() for match in ORDER.finditer(text)]
+    for match in PHONE.finditer(text):
+        is_order = any(start <= match.start() < end for start, end in orders)
+        before = text[max(match.start() - CUE_BEFORE, 0) : match.start()]
+        if not (is_order or REFERENCE_CUE.search(before) or AMOUNT_CUE.search(before)):
+            yield _span(match, "PHONE")
+
+
+def _numbers(text: str, match: re.Match[str]) -> Iterator[Span]:
+    """Yield what a run of digits holds: itself, or the card or Aadhaar among its groups."""
+    if ORDER.fullmatch(match.group()):
+        return
+    kind = _number_kind(text, match)
+    if kind is not None:
+        yield _span(match, kind)
+        return
+    groups = [
+        (match.start() + g.start(), match.start() + g.end()) for g in re.finditer("[0-9]+", match.group())
+    ]
+    for first in range(len(groups)):  # "500 4111 1111 1111 1111": an amount before a card
+        for last in range(first, len(groups)):
+            start, end = groups[first][0], groups[last][1]
+            digits = re.sub("[^0-9]", "", text[start:end])
+            if len(groups) > 1 and _is_card(digits) and not _is_reference(text, start):
+                yield Span(start=start, end=end, kind="CARD")
 
 
 def _number_kind(text: str, match: re.Match[str]) -> str | None:
@@ -139,20 +191,34 @@ def _number_kind(text: str, match: re.Match[str]) -> str | None:
         return "PHONE"
     before = text[max(match.start() - CUE_BEFORE, 0) : match.start()]
     beside = before + " " + text[match.end() : match.end() + CUE_AFTER]
-    is_reference = REFERENCE_CUE.search(before) is not None
-    if len(digits) >= 13 and not is_reference and (luhn_is_valid(digits) or CARD_CUE.search(beside)):
+    is_reference = _is_reference(text, match.start())
+    if not is_reference and (_is_card(digits) or (len(digits) >= 13 and CARD_CUE.search(beside))):
         return "CARD"
+    if DATE.search(match.group()):
+        return None
     if len(digits) == 12 and AADHAAR_CUE.search(beside):
         return "AADHAAR"
     if len(digits) == 12 and digits[0] > "1" and not is_reference and verhoeff_is_valid(digits):
         return "AADHAAR"
-    if PHONE.fullmatch(match.group()) and not is_reference:
+    if PHONE.fullmatch(match.group()) and not is_reference and not AMOUNT_CUE.search(before):
         return "PHONE"
     return "ACCOUNT" if ACCOUNT_CUE.search(beside) and not is_reference else None
 
 
+def _is_card(digits: str) -> bool:
+    """Tell whether digits alone are a card number: its length, its issuer and its check digit."""
+    return len(digits) in (15, 16, 18, 19) and bool(CARD_START.match(digits)) and luhn_is_valid(digits)
+
+
+def _is_reference(text: str, start: int) -> bool:
+    return REFERENCE_CUE.search(text[max(start - CUE_BEFORE, 0) : start]) is not None
+
+
 def _secret(match: re.Match[str]) -> str:
+    """Name a secret's kind; empty for an Indian postal code."""
     word = match.group(1).lower()
+    if word == "pin" and re.search("code", match.group(2), re.IGNORECASE) and len(match.group(3)) == 6:
+        return ""
     if word in ("otp", "ओटीपी", "passcode"):
         return "OTP"
     return "CVV" if word in ("cvv", "cvc", "सीवीवी") else "PIN"
@@ -176,8 +242,8 @@ def _without_overlaps(spans: list[Span]) -> list[Span]:
     return kept
 
 
-def _replace(text: str, spans: list[Span], counts: Counter[str]) -> str:
+def _replace(text: str, spans: list[Span], places: Sequence[int], counts: Counter[str]) -> str:
     for span in sorted(spans, key=lambda s: s.start, reverse=True):
-        text = f"{text[: span.start]}[{span.kind}]{text[span.end :]}"
+        text = f"{text[: places[span.start]]}[{span.kind}]{text[places[span.end - 1] + 1 :]}"
         counts[span.kind] += 1
     return text

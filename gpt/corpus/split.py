@@ -7,6 +7,9 @@ is cut by position, at the end of a paragraph.
 
 import hashlib
 
+import numpy as np
+import numpy.typing as npt
+
 SPLITS = ("train", "val")
 
 
@@ -19,13 +22,21 @@ def unit_hash(key: str, seed: int) -> float:
 def split_ids(ids: list[str], *, val_fraction: float, seed: int) -> dict[str, str]:
     """Map each id to "train" or "val"; both sides get one at least. Needs two ids or more."""
     assert len(set(ids)) == len(ids) >= 2, "split_ids: unique ids, two at least"
-    place = {key: unit_hash(key, seed) for key in ids}
-    sides = {key: SPLITS[place[key] < val_fraction] for key in ids}
-    if "val" not in sides.values():
-        sides[min(ids, key=place.__getitem__)] = "val"
-    if "train" not in sides.values():
-        sides[max(ids, key=place.__getitem__)] = "train"
-    return sides
+    places = np.array([unit_hash(key, seed) for key in ids])
+    return {
+        key: SPLITS[int(val)]
+        for key, val in zip(ids, places_are_val(places, val_fraction=val_fraction), strict=True)
+    }
+
+
+def places_are_val(places: npt.NDArray[np.float64], *, val_fraction: float) -> npt.NDArray[np.bool_]:
+    """Tell for each unit_hash whether it lies in "val"; with two places or more, both sides get one."""
+    is_val = places < val_fraction
+    if len(places) > 1 and not is_val.any():
+        is_val[places.argmin()] = True
+    if len(places) > 1 and is_val.all():
+        is_val[places.argmax()] = False
+    return is_val
 
 
 def cut_text(text: str, *, val_fraction: float) -> tuple[str, str]:

@@ -97,7 +97,7 @@ def _record_documents(
             )
         text = record[text_field]
         if not isinstance(text, str):
-            raise ValueError(f"{path}: record {number}: '{text_field}' holds {text!r:.40}, not text")
+            raise ValueError(f"{path}: record {number}: '{text_field}' holds {type(text).__name__}, not text")
         key = record.get("id")
         if key is None:
             key = hashlib.sha256(text.encode()).hexdigest()[:16]

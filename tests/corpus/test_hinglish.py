@@ -2,6 +2,7 @@
 
 import bz2
 import json
+from collections import Counter
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -134,3 +135,32 @@ def test_no_text_stands_on_both_sides(tmp_path: Path) -> None:
     assert metrics["planted"] > 300
     assert metrics["recall"] >= 0.99
     assert metrics["false_positive_rate"] <= 0.03
+    assert sum(made.planted_by_kind.values()) == metrics["planted"]
+    assert sum(made.leaked_by_kind.values()) == metrics["leaked"]
+
+
+def test_records_say_their_language_and_hold_no_evaluation_item(tmp_path: Path) -> None:
+    """A fine-tuning record that is an evaluation item makes the score a memory test."""
+    item = "a person is mixing water and flour in a bowl on the kitchen table and then she bakes bread"
+    ctx, ending = item.rsplit(" and ", 1)
+    row = {"ctx": ctx, "endings": ["x", "and " + ending], "label": 1}
+    pack(tmp_path, "hellaswag_val", ".jsonl", json.dumps(row))
+    leak = {"en_query": item.upper().replace(" ", "  "), "cs_query": "ek alarm set karo"}
+    fine = {"en_query": "set an alarm", "cs_query": "ek alarm set karo"}
+    pack(tmp_path, "hinglish_top_train", ".jsonl", "\n".join(map(json.dumps, [leak, fine])))
+    config = LogsConfig(
+        n_chats=80,
+        n_payment_logs=20,
+        planted_fraction=0.0,
+        seed=3,
+        val_fraction=0.2,
+        use_real_sets=True,
+        max_real=10,
+    )
+    made = compose_logs(config, tmp_path)
+    records = made.train + made.val
+    assert made.n_contaminated == 1
+    assert [r["id"] for r in records if r["source"] == "hinglish_top_train"] == ["hinglish_top_train-000001"]
+    assert made.languages == Counter(r["language"] for r in records)
+    assert made.languages["hinglish"] > 60
+    assert 0 < made.code_mixing <= 50

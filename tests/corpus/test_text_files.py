@@ -77,7 +77,7 @@ def test_bad_input_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"x.jsonl:2: not JSON"):
         documents(tmp_path / "x.jsonl")
     (tmp_path / "y.jsonl").write_text('{"text": 5}')
-    with pytest.raises(ValueError, match="record 1: 'text' holds 5, not text"):
+    with pytest.raises(ValueError, match="record 1: 'text' holds int, not text"):
         documents(tmp_path / "y.jsonl")
     (tmp_path / "z.jsonl.bz2").write_bytes(b"BZh9 nonsense")
     with pytest.raises(ValueError, match=r"damaged .bz2 file"):

@@ -9,7 +9,19 @@ import yaml
 
 from stages.fetch import fetch
 
-DIALS = {"text_field": "text", "val_fraction": 0.3, "seed": 1, "min_chars": 5, "extras": []}
+DIALS = {
+    "text_field": "text",
+    "val_fraction": 0.3,
+    "seed": 1,
+    "min_chars": 5,
+    "redact": False,
+    "near_duplicate_threshold": 0.8,
+    "shingle_words": 5,
+    "contamination": "report",
+    "quality": {"min_mean_word": 0.0, "max_mean_word": 0.0, "max_symbols": 0.0, "max_repeated_lines": 0.0},
+    "workers": {"processes": 1},
+    "extras": [],
+}
 
 
 def run_fetch(folder: Path, monkeypatch: pytest.MonkeyPatch, **dials: object) -> int:
