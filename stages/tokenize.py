@@ -13,6 +13,9 @@ from gpt.tokenizer.vocab_file import save_tokenizer
 from gpt.workers.config import WorkersConfig
 from stages.runner import StageRun, stage
 
+PART_BYTES = 16 * 2**20
+"""What one process counts at a time: it earns its start, and two share a corpus of twice that."""
+
 
 @stage(config=TokenizeConfig, inputs=("files",))
 def tokenize(config: TokenizeConfig, run: StageRun) -> dict[str, float]:
@@ -20,7 +23,7 @@ def tokenize(config: TokenizeConfig, run: StageRun) -> dict[str, float]:
     files, counted = run.inputs["files"], {}
     if config.kind == "trained":
         workers = WorkersConfig(processes=config.processes)
-        words = count_parts(cut_parts(files), train_texts, PATTERNS[config.pattern], workers)
+        words = count_parts(cut_parts(files, PART_BYTES), train_texts, PATTERNS[config.pattern], workers)
         tokenizer = bpe_tokenizer(words, config.vocab_size, config.pattern)
         counted = {"words": words.total(), "distinct_words": len(words)}
     elif config.kind == "gpt2":
