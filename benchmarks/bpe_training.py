@@ -8,7 +8,7 @@ a slice and extrapolated. The peers live in an interpreter of their own:
     RAWGPT_DATA_MIRROR=... python -m benchmarks.bpe_training --peers-python ../peers/bin/python
 
 About 3 minutes on two quiet cores; `--sizes 20 --repeats 1` takes half a minute. `--table` alone prints the
-table of docs/chapters/tokenizer.md out of the last result.
+tables of docs/chapters/tokenizer.md out of the last result.
 """
 
 import argparse
@@ -167,16 +167,19 @@ def measure(folder: Path, size_mb: int, args: argparse.Namespace) -> dict[str, A
 
 
 def render(result: dict[str, Any]) -> str:
-    """Return the chapter's table of a result."""
-    lines = ["| corpus | trainer | wall s | CPU s | peak MB |", "|---|---|---|---|---|"]
+    """Return the chapter's two tables: what is counted, and what training takes."""
+    words = ["| corpus | words | distinct words | symbols left after all merges |", "|---|---|---|---|"]
+    times = ["| corpus | trainer | wall s | CPU s | peak MB |", "|---|---|---|---|---|"]
     for size, row in result["sizes_mb"].items():
+        left = row["naive"]["symbols_left"]
+        words.append(f"| {size} MB | {row['words']:,} | {row['distinct_words']:,} | {left:,} |")
         for trainer, median in row["trainers"].items():
             name = "Hugging Face tokenizers" if trainer == "tokenizers" else trainer
             seconds = f"{median['wall_s']:.1f} | {median['cpu_s']:.1f}"
-            lines.append(f"| {size} MB | {name} | {seconds} | {median['peak_mb']} |")
+            times.append(f"| {size} MB | {name} | {seconds} | {median['peak_mb']} |")
         at_least = row["naive"]["at_least_s"]
-        lines.append(f"| {size} MB | naive, extrapolated | | at least {at_least:,.0f} | |")
-    return "\n".join(lines)
+        times.append(f"| {size} MB | naive, extrapolated | | at least {at_least:,.0f} | |")
+    return "\n".join(words) + "\n\n" + "\n".join(times)
 
 
 def main() -> None:
