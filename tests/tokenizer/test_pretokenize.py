@@ -92,6 +92,13 @@ def test_pieces_have_the_words_of_the_text(pattern: str, text: str, limit: int) 
     assert [word for piece in cut for word in words(piece)] == words(text)
 
 
+def test_a_run_of_spaces_is_not_cut() -> None:
+    """Guards: the last space before the limit, in a run: two words where the pattern has one."""
+    for pattern in PATTERNS.values():
+        assert list(pieces("ab cd    e", pattern, 7)) == ["ab cd", "    e"]
+        assert list(pieces("ab cd\n\n  \n", pattern, 8)) == ["ab", " cd\n\n  \n"]
+
+
 def test_a_word_beyond_the_limit_is_cut() -> None:
     """Guards: a piece that grows with the text. By hand: no place to cut in `limit` characters."""
     assert list(pieces("aaaaaaa bb", PATTERNS["gpt2"], 3)) == ["aaa", "aaa", "a", " bb"]
