@@ -9,7 +9,7 @@ Not read: SentencePiece and unigram vocabularies, and merges over characters ins
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 
 from gpt.tokenizer.special_tokens import END_OF_TEXT
@@ -52,6 +52,16 @@ def foreign_tokenizer(
     )
 
 
+def pairs_of(merges: Iterable[Sequence[str]], where: str) -> list[tuple[str, str]]:
+    """Check that each merge names two tokens; raises ValueError for the first that does not."""
+    pairs = []
+    for merge in merges:
+        if len(merge) != 2 or not all(isinstance(part, str) for part in merge):
+            raise ValueError(f"{where}: the merge {merge!r} is no pair")
+        pairs.append((merge[0], merge[1]))
+    return pairs
+
+
 def pad_vocabulary(tokenizer: Tokenizer, n_rows: int, where: str) -> Tokenizer:
     """Name the ids behind the vocabulary up to `n_rows` embeddings, so that every id has a text.
 
@@ -60,7 +70,10 @@ def pad_vocabulary(tokenizer: Tokenizer, n_rows: int, where: str) -> Tokenizer:
     """
     n_vocab = tokenizer.n_vocab
     if n_rows < n_vocab:
-        raise ValueError(f"{where}: {n_rows} embeddings for {n_vocab} tokens; it is another model's")
+        raise ValueError(
+            f"{where}: {n_rows} embeddings for {n_vocab} tokens; at least {n_vocab} are needed "
+            "(is the tokenizer another model's?)"
+        )
     unused = {f"<|unused_{i}|>": i for i in range(n_vocab, n_rows)}
     return dataclasses.replace(tokenizer, special_tokens=tokenizer.special_tokens | unused)
 

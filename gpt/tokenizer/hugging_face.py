@@ -8,9 +8,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from gpt.tokenizer.byte_level import foreign_tokenizer
+from gpt.tokenizer.byte_level import foreign_tokenizer, pairs_of
+from gpt.tokenizer.gpt2_files import gpt2_tokenizer
 from gpt.tokenizer.pretokenize import PATTERNS
-from gpt.tokenizer.special_tokens import END_OF_TEXT
 from gpt.tokenizer.tokenizer import Tokenizer
 
 
@@ -30,16 +30,7 @@ def _load_gpt2_files(folder: Path, model_type: str) -> Tokenizer:
     if model_type != "gpt2" or not (vocab.is_file() and merges.is_file()):
         also = " (or vocab.json and merges.txt)" if model_type == "gpt2" else ""
         raise ValueError(f"{folder}: no tokenizer.json{also}; copy the model's own tokenizer there")
-    try:
-        vocabulary = json.loads(vocab.read_text(encoding="utf-8"))
-        lines = merges.read_text(encoding="utf-8").split("\n")
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{folder}: vocab.json or merges.txt is damaged ({error})") from None
-    if not isinstance(vocabulary, dict) or not all(type(i) is int for i in vocabulary.values()):
-        raise ValueError(f"{vocab}: a mapping of tokens to ids is expected")
-    pairs = [line.split(" ") for line in lines if line and not line.startswith("#version")]
-    special = {END_OF_TEXT: vocabulary[END_OF_TEXT]} if END_OF_TEXT in vocabulary else {}
-    return foreign_tokenizer(vocabulary, _pairs(pairs, str(merges)), special, PATTERNS["gpt2"], str(vocab))
+    return gpt2_tokenizer(vocab, merges)
 
 
 def _parse(content: dict[str, Any], where: str) -> Tokenizer:
@@ -62,7 +53,7 @@ def _parse(content: dict[str, Any], where: str) -> Tokenizer:
     special = {token["content"]: token["id"] for token in added}
     merges = [merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"]]
     pattern = _pattern(content["pre_tokenizer"], where)
-    return foreign_tokenizer(model["vocab"], _pairs(merges, where), special, pattern, where)
+    return foreign_tokenizer(model["vocab"], pairs_of(merges, where), special, pattern, where)
 
 
 def _pattern(node: dict[str, Any], where: str) -> str:
@@ -89,12 +80,3 @@ def _steps(node: dict[str, Any] | None, key: str) -> list[dict[str, Any]]:
         return []
     parts: list[dict[str, Any]] = node[key] if node["type"] == "Sequence" else [node]
     return parts
-
-
-def _pairs(merges: list[list[str]], where: str) -> list[tuple[str, str]]:
-    pairs = []
-    for merge in merges:
-        if len(merge) != 2 or not all(isinstance(part, str) for part in merge):
-            raise ValueError(f"{where}: the merge {merge!r} is no pair")
-        pairs.append((merge[0], merge[1]))
-    return pairs

@@ -1,6 +1,7 @@
 """A tokenizer, of either kind: text to ids and back. BPE runs in tiktoken's engine."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -8,7 +9,8 @@ from typing import Literal
 import tiktoken
 
 from gpt.config import fingerprint
-from gpt.tokenizer.pretokenize import PATTERNS, count_words, engine
+from gpt.tokenizer.count_words import count_words
+from gpt.tokenizer.pretokenize import PATTERNS, pieces
 from gpt.tokenizer.special_tokens import END_OF_TEXT, SPECIAL_TOKENS
 from gpt.tokenizer.train_bpe import train_bpe
 
@@ -55,7 +57,9 @@ class Tokenizer:
     @cached_property
     def _engine(self) -> tiktoken.Encoding:
         ranks = dict(zip(self.tokens, self.ordinary_ids, strict=True))
-        return engine(ranks, self.pattern, self.special_tokens)
+        return tiktoken.Encoding(
+            name="rawgpt", pat_str=self.pattern, mergeable_ranks=ranks, special_tokens=self.special_tokens
+        )
 
     @cached_property
     def _char_ids(self) -> dict[str, int]:
@@ -79,7 +83,10 @@ class Tokenizer:
         if self.kind == "bpe":
             if self._unknown_bytes:
                 self._refuse_unknown(text)
-            return self._engine.encode_ordinary(text)
+            ids: list[int] = []
+            for piece in pieces(text, self.pattern):
+                ids += self._engine.encode_ordinary(piece)
+            return ids
         try:
             return [self._char_ids[char] for char in text]
         except KeyError as error:
@@ -105,26 +112,32 @@ def _with_special(tokens: Sequence[bytes]) -> dict[str, int]:
     return {name: len(tokens) + i for i, name in enumerate(SPECIAL_TOKENS)}
 
 
-def train_tokenizer(texts: Sequence[str], vocab_size: int, pattern: str) -> Tokenizer:
-    """Train byte-level BPE to `vocab_size` ids, special tokens included.
+def train_tokenizer(texts: Iterable[str], vocab_size: int, pattern: str) -> Tokenizer:
+    """Train byte-level BPE on texts, which are read one at a time; see bpe_tokenizer."""
+    return bpe_tokenizer(count_words(texts, PATTERNS[pattern]), vocab_size, pattern)
 
-    Raises ValueError when the texts hold fewer pairs than merges are asked for.
+
+def bpe_tokenizer(words: Counter[bytes], vocab_size: int, pattern: str) -> Tokenizer:
+    """Train byte-level BPE on counted words to `vocab_size` ids, special tokens included.
+
+    Raises ValueError when the words hold fewer pairs than merges are asked for.
     """
-    words = count_words(texts, PATTERNS[pattern])
-    n_merges = vocab_size - 256 - len(SPECIAL_TOKENS)
-    ranks = train_bpe(words, n_merges)
-    if len(ranks) < 256 + n_merges:
+    tokens = train_bpe(words, vocab_size - 256 - len(SPECIAL_TOKENS))
+    n_vocab = len(tokens) + len(SPECIAL_TOKENS)
+    if n_vocab < vocab_size:
         raise ValueError(
-            f"vocab_size: the corpus yields only {len(ranks) + len(SPECIAL_TOKENS)} tokens, "
-            f"{vocab_size} are asked for; lower tokenize.vocab_size or add text"
+            f"vocab_size: the corpus yields only {n_vocab} tokens, {vocab_size} are asked for; "
+            "lower tokenize.vocab_size or add text"
         )
-    tokens = tuple(sorted(ranks, key=ranks.__getitem__))
     return Tokenizer(
-        kind="bpe", pattern=PATTERNS[pattern], tokens=tokens, special_tokens=_with_special(tokens)
+        kind="bpe", pattern=PATTERNS[pattern], tokens=tuple(tokens), special_tokens=_with_special(tokens)
     )
 
 
-def char_tokenizer(texts: Sequence[str]) -> Tokenizer:
+def char_tokenizer(texts: Iterable[str]) -> Tokenizer:
     """Make the char tokenizer of the symbols that occur, in code point order."""
-    symbols = tuple(char.encode() for char in sorted(set().union(*map(set, texts))))
-    return Tokenizer(kind="char", pattern="", tokens=symbols, special_tokens=_with_special(symbols))
+    symbols: set[str] = set()
+    for text in texts:
+        symbols.update(text)
+    tokens = tuple(char.encode() for char in sorted(symbols))
+    return Tokenizer(kind="char", pattern="", tokens=tokens, special_tokens=_with_special(tokens))

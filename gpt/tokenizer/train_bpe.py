@@ -1,92 +1,75 @@
-"""Byte-level BPE, trained: merge the most frequent neighbouring pair, again and again.
+"""Byte-level BPE, trained fast: what a merge changes is counted, and nothing else.
 
-Source: Sennrich et al. 2016, algorithm 1, over bytes as in GPT-2. Two trainers with equal results:
-`train_naive` recounts everything after every merge and reads like the algorithm; `train_bpe` keeps pair
-counts and the words in which each pair occurs, and touches only those. Ties go to the smaller pair.
+Equal to naive_bpe.train_naive, in pure Python. Three ideas carry it:
+- A token is one character of a Python string, its id the code point: a merge is `str.replace`, which is C.
+- Only the new token's neighbours gain a pair, so a pair's count grows in the merge that makes its younger
+  token and shrinks ever after. One heap entry a pair is enough: too high when it is old, corrected on top.
+- Each pair lists the words that hold it, so a merge visits those alone.
+Not here: counting the words of a corpus (count_words.py).
 """
 
 import heapq
 import itertools
 from collections import Counter, defaultdict
 
-Pair = tuple[int, int]
+MAX_IDS = 0x110000
+"""Code points of Python; a vocabulary of text stays far below."""
 
 
-def train_naive(words: Counter[bytes], n_merges: int) -> dict[bytes, int]:
-    """Train by recounting; the oracle of train_bpe. Returns {token bytes: rank}.
+def train_bpe(words: Counter[bytes], n_merges: int) -> list[bytes]:
+    """Train on counted words; return the tokens in id order, the 256 bytes first.
 
-    >>> sorted(train_naive(Counter({b"aab": 2, b"ab": 1}), 2).items())[97:100]
-    [(b'a', 97), (b'aab', 257), (b'ab', 256)]
+    Ties go to the smaller pair of ids. Fewer merges come back when no pair is left.
     """
-    ranks = {bytes([b]): b for b in range(256)}
-    token = [bytes([b]) for b in range(256)]
-    split = {word: list(word) for word in words}
-    for _ in range(n_merges):
-        counts: Counter[Pair] = Counter()
-        for word, ids in split.items():
-            for pair in itertools.pairwise(ids):
-                counts[pair] += words[word]
-        if not counts:
-            break
-        best = min(counts, key=lambda pair: (-counts[pair], pair))
-        split = {word: merge_pair(ids, best, len(token)) for word, ids in split.items()}
-        ranks[token[best[0]] + token[best[1]]] = len(token)
-        token.append(token[best[0]] + token[best[1]])
-    return ranks
-
-
-def train_bpe(words: Counter[bytes], n_merges: int) -> dict[bytes, int]:
-    """Train with incremental pair counts and a heap; same result as train_naive, much sooner."""
-    ranks = {bytes([b]): b for b in range(256)}
-    token = [bytes([b]) for b in range(256)]
-    ids = [list(word) for word in words]
-    weight = list(words.values())
-    counts: dict[Pair, int] = defaultdict(int)
-    where: dict[Pair, set[int]] = defaultdict(set)
-    for index, word in enumerate(ids):
-        for pair in itertools.pairwise(word):
-            counts[pair] += weight[index]
-            where[pair].add(index)
-    heap = [(-count, pair) for pair, count in counts.items()]
-    heapq.heapify(heap)
-    while heap and len(token) < 256 + n_merges:
-        count, best = heapq.heappop(heap)
-        if -count != counts.get(best, 0) or count == 0:
-            continue  # stale: every change of a count pushes a fresh entry
-        new_id = len(token)
-        changed: set[Pair] = set()
-        for index in where.pop(best):
-            word, n = ids[index], weight[index]
-            for pair in itertools.pairwise(word):
-                counts[pair] -= n
-                changed.add(pair)
-            word = ids[index] = merge_pair(word, best, new_id)
-            for pair in itertools.pairwise(word):
-                counts[pair] += n
-                where[pair].add(index)
-                changed.add(pair)
-        for pair in changed:
-            if counts[pair] > 0:
+    assert 256 + n_merges <= MAX_IDS, f"{n_merges} merges"
+    tokens = [bytes([b]) for b in range(256)]
+    texts = [word.decode("latin-1") for word in words]  # one character a byte
+    weights = list(words.values())
+    where: dict[str, list[int]] = defaultdict(list)  # pair -> its words, once for each occurrence
+    for index, text in enumerate(texts):
+        for pair in map("".join, itertools.pairwise(text)):
+            where[pair].append(index)
+    counts: dict[str, int] = {}
+    heap: list[tuple[int, str]] = []
+    _enter(where, weights, counts, heap)
+    while heap and len(tokens) < 256 + n_merges:
+        count, pair = heapq.heappop(heap)
+        if counts[pair] != -count:  # it shrank since it was entered
+            if counts[pair]:
                 heapq.heappush(heap, (-counts[pair], pair))
             else:
-                del counts[pair]
-        ranks[token[best[0]] + token[best[1]]] = new_id
-        token.append(token[best[0]] + token[best[1]])
-    return ranks
+                del counts[pair], where[pair]
+            continue
+        left, right = pair[0], pair[1]
+        new = chr(len(tokens))
+        found: dict[str, list[int]] = defaultdict(list)
+        for index in where.pop(pair):
+            text = texts[index].replace(pair, new)
+            if text == texts[index]:
+                continue  # an earlier merge took the pair, or the word stands in the list twice
+            texts[index] = text
+            weight = weights[index]
+            at = text.find(new)
+            while at >= 0:
+                before, after = text[at - 1 : at], text[at + 1 : at + 2]
+                if before and before != new:
+                    counts[before + left] -= weight
+                    found[before + new].append(index)
+                if after:  # two new tokens side by side: the pair between them is counted here, once
+                    counts[right + (left if after == new else after)] -= weight
+                    found[new + after].append(index)
+                at = text.find(new, at + 1)
+        del counts[pair]
+        where.update(found)
+        _enter(found, weights, counts, heap)
+        tokens.append(tokens[ord(left)] + tokens[ord(right)])
+    return tokens
 
 
-def merge_pair(ids: list[int], pair: Pair, new_id: int) -> list[int]:
-    """Replace every occurrence of `pair`, left to right.
-
-    >>> merge_pair([1, 1, 1, 2], (1, 1), 9)
-    [9, 1, 2]
-    """
-    merged, i = [], 0
-    while i < len(ids):
-        if i + 1 < len(ids) and (ids[i], ids[i + 1]) == pair:
-            merged.append(new_id)
-            i += 2
-        else:
-            merged.append(ids[i])
-            i += 1
-    return merged
+def _enter(
+    found: dict[str, list[int]], weights: list[int], counts: dict[str, int], heap: list[tuple[int, str]]
+) -> None:
+    """Count new pairs and put them on the heap, the most frequent and then the smallest first."""
+    for pair, indexes in found.items():
+        counts[pair] = sum(map(weights.__getitem__, indexes))
+        heapq.heappush(heap, (-counts[pair], pair))

@@ -3,6 +3,7 @@
 import base64
 import json
 from pathlib import Path
+from typing import Any
 
 from gpt.tokenizer.tokenizer import Tokenizer
 
@@ -36,19 +37,32 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content.get("format") != FORMAT:
-            raise ValueError(f"{path}: format {content.get('format')!r}, {FORMAT!r} is expected")
-        if content["kind"] == "bpe":
-            tokens = tuple(base64.b64decode(token, validate=True) for token in content["ranks"])
-        else:
-            tokens = tuple(symbol.encode() for symbol in content["symbols"])
-        special = content["special_tokens"]
-        n_vocab = len(tokens) + len(special)
-        if content["n_vocab"] != n_vocab or len(set(special.values()) & set(range(n_vocab))) < len(special):
-            raise ValueError(f"{path}: damaged (token count); run `dvc repro -f tokenize`")
-        return Tokenizer(
-            kind=content["kind"], pattern=content.get("pattern", ""), tokens=tokens, special_tokens=special
-        )
+            raise ValueError(f"format {content.get('format')!r}, {FORMAT!r} is expected")
+        return _parse(content)
     except FileNotFoundError:
         raise ValueError(f"{path}: no such tokenizer; run `dvc repro tokenize` first") from None
-    except (KeyError, TypeError, AttributeError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: damaged ({error!r}); run `dvc repro -f tokenize`") from None
+    except ValueError as error:  # JSON, UTF-8 and base64 have their own kinds of it
+        raise ValueError(f"{path}: damaged ({error}); run `dvc repro -f tokenize`") from None
+
+
+def _parse(content: dict[str, Any]) -> Tokenizer:
+    """Check that every id has exactly one text; raises ValueError that says what does not fit."""
+    if content["kind"] == "bpe":
+        tokens = tuple(base64.b64decode(token, validate=True) for token in content["ranks"])
+    elif content["kind"] == "char":
+        tokens = tuple(symbol.encode() for symbol in content["symbols"])
+    else:
+        raise ValueError(f"kind {content['kind']!r}")
+    special = content["special_tokens"]
+    n_vocab = len(tokens) + len(special)
+    if content["n_vocab"] != n_vocab:
+        raise ValueError(f"token count {n_vocab}, n_vocab {content['n_vocab']!r}")
+    if len(set(special.values()) & set(range(n_vocab))) < len(special):
+        raise ValueError("special_tokens: an id twice, or out of range")
+    if len(set(tokens)) < len(tokens) or b"" in tokens:
+        raise ValueError("a token twice, or an empty one")
+    return Tokenizer(
+        kind=content["kind"], pattern=content.get("pattern", ""), tokens=tokens, special_tokens=special
+    )

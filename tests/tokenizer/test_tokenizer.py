@@ -1,85 +1,100 @@
 """gpt/tokenizer: trained here, run by tiktoken's engine, saved and read back."""
 
-import itertools
-import random
-from collections import Counter
+import sys
+import unicodedata
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gpt.tokenizer.chat_template import encode_chat, encode_prompt
-from gpt.tokenizer.pretokenize import PATTERNS, split_words
+from gpt.tokenizer.naive_bpe import encode_naive
+from gpt.tokenizer.pretokenize import MAX_PIECE
 from gpt.tokenizer.tokenizer import Tokenizer, char_tokenizer, train_tokenizer
-from gpt.tokenizer.train_bpe import merge_pair, train_bpe, train_naive
 from gpt.tokenizer.vocab_file import load_tokenizer, save_tokenizer
+from tests.conftest import SENTENCES
 
+ASSIGNED = st.characters(exclude_categories=("Cn", "Cs"))
 HARD = [
     "",
     " ",
     "\r\n\r\n",
     "नमस्ते दुनिया",
     "kal UPI se ₹500 bheja 🙏🏽",
-    "a" * 5000,
+    "a" * 500,
     "\x00\ufeff",
     "<|endoftext|>",
 ]
 
 
-def encode_by_hand(tokenizer: Tokenizer, text: str) -> list[int]:
-    """Apply merges in rank order, word by word: what the engine must do, only slower."""
+@pytest.fixture(scope="module", params=["gpt2", "modern"])
+def trained(request: pytest.FixtureRequest) -> Tokenizer:
+    """A tokenizer of each pattern, trained on three languages, white space and a run of one letter."""
+    texts = [*SENTENCES, *HARD[:-1], "a" * 64, "नमस्ते दुनिया, पैसा कब आएगा? " * 4, "\r\n" * 9]
+    return train_tokenizer(texts, 400, request.param)
+
+
+def check_against_naive(tokenizer: Tokenizer, text: str) -> None:
     ranks = {token: i for i, token in enumerate(tokenizer.tokens)}
-    out = []
-    for word in split_words(text, tokenizer.pattern):
-        parts = [bytes([b]) for b in word]
-        while len(parts) > 1:
-            joined = [ranks.get(a + b, 10**9) for a, b in itertools.pairwise(parts)]
-            best = min(joined)
-            if best == 10**9:
-                break
-            i = joined.index(best)
-            parts[i : i + 2] = [parts[i] + parts[i + 1]]
-        out += [ranks[p] for p in parts]
-    return out
+    ids = tokenizer.encode(text)
+    assert ids == encode_naive(text, ranks, tokenizer.pattern)
+    assert tokenizer.decode(ids) == text
 
 
-def test_first_merges_by_hand() -> None:
-    """Guards: counting overlaps twice, or ties broken by chance.
-
-    aab x2, ab x1: pairs aa 2, ab 3 -> merge ab (256); then a+ab 2 -> merge aab (257).
-    """
-    ranks = train_bpe(Counter({b"aab": 2, b"ab": 1}), 2)
-    assert ranks[b"ab"] == 256
-    assert ranks[b"aab"] == 257
-    assert merge_pair([1, 1, 1, 2], (1, 1), 9) == [9, 1, 2]
-
-
-def test_fast_trainer_equals_naive() -> None:
-    """Guards: stale counts in the heap, words that hold a pair twice, runs of one letter."""
-    rng = random.Random(0)
-    for _ in range(30):
-        alphabet = bytes(rng.sample(range(256), rng.randint(1, 4)))
-        words = Counter(bytes(rng.choices(alphabet, k=rng.randint(1, 12))) for _ in range(40))
-        assert train_bpe(words, 25) == train_naive(words, 25)
-
-
-def test_engine_equals_merging_by_hand(tokenizer: Tokenizer) -> None:
+@pytest.mark.parametrize("text", HARD, ids=ascii)
+def test_engine_equals_the_naive_encoder(trained: Tokenizer, text: str) -> None:
     """Guards: ranks that tiktoken reads in another order than we trained them in."""
-    rng = random.Random(1)
-    texts = [
-        *HARD,
-        "".join(chr(rng.choice([*range(32, 127), *range(2304, 2416), 128512])) for _ in range(60)),
-    ]
-    for text in texts:
-        assert tokenizer.encode(text) == encode_by_hand(tokenizer, text), text[:20]
-        assert tokenizer.decode(tokenizer.encode(text)) == text
+    check_against_naive(trained, text)
 
 
-def test_ordinary_text_cannot_make_special_tokens(tokenizer: Tokenizer) -> None:
-    """Guards: a user's message that forges a turn."""
-    special = set(tokenizer.special_tokens.values())
-    assert not special & set(tokenizer.encode("<|endoftext|><|assistant|><|end|>"))
-    assert len(special) == 5
-    assert max(special) == tokenizer.n_vocab - 1
+@settings(max_examples=300, deadline=None)
+@given(text=st.text(ASSIGNED, max_size=60) | st.binary(max_size=60).map(lambda b: b.decode("latin-1")))
+def test_engine_equals_the_naive_encoder_on_anything(trained: Tokenizer, text: str) -> None:
+    """Guards: ids that depend on who encodes, for any characters that Unicode 14 assigns."""
+    check_against_naive(trained, text)
+
+
+@settings(max_examples=200, deadline=None)
+@given(data=st.binary(max_size=80))
+def test_random_bytes(trained: Tokenizer, data: bytes) -> None:
+    """Guards: bytes that are no text, read as U+FFFD; ids decode to the bytes that they name."""
+    text = data.decode("utf-8", errors="replace")
+    check_against_naive(trained, "".join(c for c in text if unicodedata.category(c) != "Cn"))
+    assert trained.decode_bytes(list(data)) == data
+
+
+def test_every_character_comes_back(trained: Tokenizer) -> None:
+    """Guards: characters of any plane lost on the way, unassigned ones as well."""
+    for start in range(0, sys.maxunicode + 1, 1 << 14):
+        codes = range(start, start + (1 << 14))
+        text = "".join(chr(c) for c in codes if not 0xD800 <= c < 0xE000)
+        assert trained.decode(trained.encode(text)) == text
+
+
+@pytest.mark.parametrize("letter", ["a", " "])
+def test_ten_megabytes_of_one_letter(letter: str) -> None:
+    """Guards: the engine's panic on a million white spaces, and its minutes on a word of millions.
+
+    A text of one letter is cut every MAX_PIECE characters: its ids are the engine's of the pieces.
+    """
+    tokenizer = train_tokenizer([letter * 64, "a b"], 264, "gpt2")
+    n = 10**7 // len(letter.encode())
+    ids = tokenizer.encode(letter * n)
+    whole, rest = divmod(n, MAX_PIECE)
+    assert ids == tokenizer.encode(letter * MAX_PIECE) * whole + tokenizer.encode(letter * rest)
+    assert tokenizer.decode_bytes(ids) == (letter * n).encode()
+
+
+def test_ordinary_text_cannot_make_special_tokens(trained: Tokenizer) -> None:
+    """Guards: a user's message that forges a turn, also when the corpus was full of such names."""
+    names = "".join(trained.special_tokens)
+    forged = train_tokenizer([names * 50 + " and more words, and fewer"], 300, "gpt2")
+    for tokenizer in (trained, forged):
+        special = set(tokenizer.special_tokens.values())
+        assert not special & set(tokenizer.encode(names + "<|endoftext|><|assistant|> <|end|>\n"))
+        assert len(special) == 5
+        assert max(special) == tokenizer.n_vocab - 1
 
 
 @pytest.mark.parametrize("kind", ["bpe", "char"])
@@ -94,24 +109,6 @@ def test_files_round_trip(tmp_path: Path, tokenizer: Tokenizer, kind: str) -> No
     assert back.decode(back.encode(text.strip())) == text.strip()
 
 
-def test_bad_files_are_refused_by_name(tmp_path: Path, tokenizer: Tokenizer) -> None:
-    """Guards: a traceback, or a tokenizer with a token missing."""
-    with pytest.raises(ValueError, match=r"tokenizer\.json: no such tokenizer"):
-        load_tokenizer(tmp_path)
-    save_tokenizer(tmp_path, tokenizer)
-    path = tmp_path / "tokenizer.json"
-    for damage, message in (
-        (lambda t: t[:100], "damaged"),
-        (lambda t: t.replace("rawgpt-tokenizer-1", "other"), "is expected"),
-        (lambda t: t.replace('"n_vocab": 320', '"n_vocab": 321'), "token count"),
-        (lambda t: "[1]", "damaged"),
-    ):
-        save_tokenizer(tmp_path, tokenizer)
-        path.write_text(damage(path.read_text()))
-        with pytest.raises(ValueError, match=message):
-            load_tokenizer(tmp_path)
-
-
 def test_char_tokenizer_refuses_the_unknown() -> None:
     """Guards: an unknown character dropped without a word."""
     assert char_tokenizer(["ba"]).encode("ab") == [0, 1]
@@ -123,12 +120,6 @@ def test_too_small_a_corpus_names_the_dial() -> None:
     """Guards: a vocabulary silently smaller than the model's embedding."""
     with pytest.raises(ValueError, match=r"lower tokenize\.vocab_size"):
         train_tokenizer(["abc"], 1000, "gpt2")
-
-
-def test_gpt2_pattern_by_hand() -> None:
-    """Guards: a changed pattern, which changes every id. Spaces go to the word behind them."""
-    words = split_words("I'll pay  ₹500 now!\n", PATTERNS["gpt2"])
-    assert words == [w.encode() for w in ["I", "'ll", " pay", " ", " ₹", "500", " now", "!", "\n"]]
 
 
 def test_chat_template_by_hand(tokenizer: Tokenizer) -> None:
