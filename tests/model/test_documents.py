@@ -1,6 +1,7 @@
 """gpt/model/documents.py and the mask through the whole model: a packed row equals its documents alone."""
 
 import dataclasses
+import importlib.util
 import itertools
 
 import pytest
@@ -26,6 +27,8 @@ CHANGES = {
     "mixture": {"n_experts": 4},
     "softcap": {"logit_softcap": 15.0},
 }
+if importlib.util.find_spec("triton"):  # without it tests/kernels says what to install
+    CHANGES["flash"] = {"attention_backend": "flash"}
 
 
 def make(config: ModelConfig) -> Transformer:
