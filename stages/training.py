@@ -11,7 +11,7 @@ import torch
 from gpt.checkpoint.save_load import model_tensors, save_checkpoint
 from gpt.config import fingerprint
 from gpt.dataset.loader import TokenWindows
-from gpt.dataset.shard_file import check_tokenizer, open_shard
+from gpt.dataset.shard_set import open_shards
 from gpt.model.flops import count_parameters, training_flops_per_token
 from gpt.model.transformer import Transformer
 from gpt.tokenizer.tokenizer import Tokenizer
@@ -41,19 +41,18 @@ class Corpus:
 def open_corpus(run: StageRun, config: TrainConfig, device: torch.device) -> Corpus:
     """Open the shards and the tokenizer that made them."""
     tokenizer = load_tokenizer(run.inputs["tokenizer"])
-    shards = {name: open_shard(run.inputs["shards"] / f"{name}.bin") for name in ("train", "val")}
-    for shard in shards.values():
-        check_tokenizer(shard, tokenizer.fingerprint)
-    val = TokenWindows(shards["val"].tokens, config.seq_len, seed=0)
-    n_bytes = len(tokenizer.decode_bytes(shards["val"].tokens.tolist()))
+    train_tokens = open_shards(run.inputs["shards"], "train", tokenizer.fingerprint)
+    val_tokens = open_shards(run.inputs["shards"], "val", tokenizer.fingerprint)
+    val = TokenWindows(val_tokens, config.seq_len, seed=0)
+    n_bytes = len(tokenizer.decode_bytes(val_tokens[:].tolist()))
     return Corpus(
         tokenizer=tokenizer,
         tokenizer_dir=run.inputs["tokenizer"],
-        train=TokenWindows(shards["train"].tokens, config.seq_len, config.seed),
+        train=TokenWindows(train_tokens, config.seq_len, config.seed),
         validate=fixed_validation(
             val, config.eval_batches, config.micro_batch_size, device, DTYPES[config.dtype]
         ),
-        val_bytes_per_token=n_bytes / len(shards["val"].tokens),
+        val_bytes_per_token=n_bytes / len(val_tokens),
     )
 
 

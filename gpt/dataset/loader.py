@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gpt.dataset.shard_set import TokenStream
 from gpt.tokenizer.special_tokens import IGNORE
 
 
@@ -42,7 +43,7 @@ class GlobalShuffle:
 class TokenWindows:
     """Windows of seq_len tokens out of one token stream, globally shuffled."""
 
-    def __init__(self, tokens: np.ndarray, seq_len: int, seed: int) -> None:
+    def __init__(self, tokens: np.ndarray | TokenStream, seq_len: int, seed: int) -> None:
         # every offset in 0..seq_len-1 must leave room for n windows and the target after the last
         n = (len(tokens) - 1 - (seq_len - 1)) // seq_len
         if n < 1:
