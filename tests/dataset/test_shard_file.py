@@ -51,7 +51,9 @@ def test_cut_and_lengthened_files_are_refused_by_name(tmp_path: Path) -> None:
         original = file.read_bytes()
         for raw in (*(original[:n] for n in range(len(original))), original + b"\0"):
             file.write_bytes(raw)
-            with pytest.raises(ValueError, match=rf"{file.name}: (not a rawgpt|truncated).*dvc repro -f shard"):
+            with pytest.raises(
+                ValueError, match=rf"{file.name}: (not a rawgpt|truncated).*dvc repro -f shard"
+            ):
                 open_shard(path)
         file.write_bytes(original)
 
