@@ -64,23 +64,26 @@ def encode_parts(
     Raises ValueError that names the document which the tokenizer cannot encode, the broken line, and what
     a worker cannot see.
     """
+    yield from map_parts(encode_part, cut_tasks(files, tokenizer, folder, part_bytes), workers)
+
+
+def cut_tasks(files: Path, tokenizer: Path, folder: Path, part_bytes: int) -> list[EncodeTask]:
+    """Return the tasks of an encoding and make the folder for its parts."""
     folder.mkdir(parents=True, exist_ok=True)
     known = load_tokenizer(tokenizer).fingerprint
     with (files / "documents.jsonl").open("rb") as documents:
         digest = hashlib.file_digest(documents, "sha256").hexdigest()
-    run = fingerprint(digest, known, part_bytes)
-    tasks = [
+    return [
         EncodeTask(
             part=part,
             ordinal=ordinal,
             tokenizer=tokenizer.absolute(),
             tokenizer_fingerprint=known,
             folder=folder.absolute(),
-            run=run,
+            run=fingerprint(digest, known, part_bytes),
         )
         for ordinal, part in enumerate(cut_parts(files.absolute(), part_bytes))
     ]
-    yield from map_parts(encode_part, tasks, workers)
 
 
 def encode_part(task: EncodeTask) -> EncodedPart:

@@ -10,6 +10,7 @@ import hashlib
 import itertools
 import platform
 import sys
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -20,6 +21,8 @@ Result = TypeVar("Result")
 CONNECT_S = 20.0
 ASK_S = 30.0
 """How long to wait for a part before asking whether any worker is left."""
+COUNT_S = 1.0
+"""How long a count of the cluster's threads is good for."""
 IN_FLIGHT = 2
 """Parts for each thread of the cluster: see map_parts."""
 
@@ -44,9 +47,11 @@ def map_on_cluster(
     try:
         waiting: deque[Any] = deque()
         remaining = iter(parts)
+        window, asked_s = 0, -COUNT_S
         while True:
-            room = IN_FLIGHT * max(1, sum(client.nthreads().values())) - len(waiting)  # workers come and go
-            for part in itertools.islice(remaining, max(0, room)):
+            if time.monotonic() - asked_s > COUNT_S:  # workers come and go
+                window, asked_s = IN_FLIGHT * max(1, sum(client.nthreads().values())), time.monotonic()
+            for part in itertools.islice(remaining, max(0, window - len(waiting))):
                 waiting.append(client.submit(call, part, pure=False))
             if not waiting:
                 return

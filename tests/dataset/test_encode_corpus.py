@@ -20,7 +20,20 @@ from gpt.tokenizer.vocab_file import load_tokenizer, save_tokenizer
 from gpt.workers.config import WorkersConfig
 
 ROOT = Path(__file__).parents[2]
-WORDS = "paisa wapas nahi aaya दस्तावेज़ the bank said <|endoftext|> wait 1234 days\n".split(" ")
+WORDS = [
+    "paisa",
+    "wapas",
+    "nahi",
+    "aaya",
+    "दस्तावेज़",
+    "the",
+    "bank",
+    "said",
+    "<|endoftext|>",
+    "wait",
+    "1234",
+    "days\n",
+]
 ONE = WorkersConfig(processes=1)
 
 
