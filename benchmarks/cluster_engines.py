@@ -232,10 +232,9 @@ def main() -> None:
         for engine, runs in rows.items()
     }
     sizes_used = {"megabytes": args.megabytes, "parts": args.parts, "workers": WORKERS, "part_s": SLOW_S}
-    write_result(
-        "cluster_engines",
-        {"seed": 0, "repeats": args.repeats, **sizes_used, "engines": medians, "absent": absent},
-    )
+    used = {"seed": 0, "repeats": args.repeats, **sizes_used}
+    suffix = f"_{args.parts}_parts"
+    write_result("cluster_engines", {**used, "engines": medians, "absent": absent}, suffix=suffix)
 
 
 if __name__ == "__main__":

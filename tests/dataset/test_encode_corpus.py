@@ -1,8 +1,10 @@
 """gpt/dataset/encode_corpus.py: the same shards whoever encodes them, and nothing lost to a kill."""
 
+import dataclasses
 import functools
 import json
 import os
+import platform
 import random
 import signal
 import subprocess
@@ -13,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gpt.dataset.encode_corpus import EncodedPart, assemble, encode_parts
+from gpt.dataset.encode_corpus import EncodedPart, assemble, cut_tasks, encode_part, encode_parts
 from gpt.dataset.shard_set import open_shards
 from gpt.tokenizer.tokenizer import Tokenizer, char_tokenizer, train_tokenizer
 from gpt.tokenizer.vocab_file import load_tokenizer, save_tokenizer
@@ -253,3 +255,18 @@ def test_encode_array_equals_encode(tmp_path: Path) -> None:
                 assert array.tolist() == tokenizer.encode(text)
     with pytest.raises(ValueError, match=r"does not know '🙂'"):
         char_tokenizer(["ab"]).encode_array("ab🙂b")
+
+
+def test_a_worker_that_cannot_see_the_folders_says_so(tmp_path: Path) -> None:
+    """Guards: another machine's `No such file` without the machine and the remedy."""
+    write_corpus(tmp_path)
+    (task, *_) = cut_tasks(tmp_path, tmp_path / "tokenizer", tmp_path / "parts", 3000)
+    gone = tmp_path / "gone"
+    here = platform.node()
+    with pytest.raises(ValueError, match=rf"{gone}: no such folder on {here}; every worker needs"):
+        encode_part(dataclasses.replace(task, folder=gone))
+    part = dataclasses.replace(task.part, path=gone / "documents.jsonl")
+    with pytest.raises(ValueError, match=rf"documents.jsonl: no such file on {here}; a worker needs"):
+        encode_part(dataclasses.replace(task, part=part))
+    with pytest.raises(ValueError, match=rf"tokenizer: tokenizer [0-9a-f]+ on {here}, ffff is expected"):
+        encode_part(dataclasses.replace(task, tokenizer_fingerprint="ffff"))
