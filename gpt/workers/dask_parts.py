@@ -32,9 +32,9 @@ def map_on_cluster(
 ) -> Iterator[Result]:
     """Yield function(part) in the order of the parts.
 
-    A part whose worker died goes to another one; RuntimeError when its third worker died too. Raises
-    ValueError when Dask is not installed, the scheduler does not answer or has no worker, or a worker runs
-    other code.
+    A part whose worker died goes to another one; RuntimeError when more workers died on it than Dask's
+    `distributed.scheduler.allowed-failures`. Raises ValueError when Dask is not installed, the scheduler
+    does not answer or has no worker, or a worker runs other code.
     """
     try:
         from distributed import Client, KilledWorker
@@ -57,7 +57,9 @@ def map_on_cluster(
                 return
             yield _result(client, waiting.popleft(), address)
     except KilledWorker as error:
-        raise RuntimeError(f"{address}: three workers died on one part (out of memory?): {error}") from None
+        raise RuntimeError(
+            f"{address}: too many workers died on one part (out of memory?): {error}"
+        ) from None
     finally:
         client.close()  # what is not done is forgotten by the scheduler
 
