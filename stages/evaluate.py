@@ -1,7 +1,7 @@
 """evaluate: every model on the same held-out windows, logs and questions."""
 
 from gpt.catalog.open_model import open_model
-from gpt.dataset.shard_file import check_tokenizer, open_shard
+from gpt.dataset.shard_set import open_shards
 from gpt.evaluate.compare import evaluate_model, headline, prepare, score_rows
 from gpt.evaluate.config import EvaluateConfig
 from gpt.evaluate.log_loss import read_log_sequences
@@ -18,8 +18,7 @@ def evaluate(config: EvaluateConfig, run: StageRun) -> dict[str, float]:
     """Measure the models one after the other; scores.json holds every figure with its n."""
     device = prepare_machine(run.machine)
     tokenizer = load_tokenizer(run.inputs["pretrain"])
-    val = open_shard(run.inputs["shards"] / "val.bin")
-    check_tokenizer(val, tokenizer.fingerprint)
+    val = open_shards(run.inputs["shards"], "val", tokenizer.fingerprint)
     logs = read_log_sequences(run.inputs["logs"] / "val.jsonl", tokenizer)
     benchmark = prepare(config, tokenizer, val, logs, run.inputs["files"])
     rows = []

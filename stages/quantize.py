@@ -6,7 +6,7 @@ from torch import Tensor
 
 from gpt.checkpoint.save_load import load_model, open_checkpoint
 from gpt.config import to_dict
-from gpt.dataset.shard_file import check_tokenizer, open_shard
+from gpt.dataset.shard_set import open_shards
 from gpt.evaluate.log_loss import read_log_sequences
 from gpt.evaluate.perplexity import perplexity_on
 from gpt.quantize.calibrate import draw_sequences, quantize_model, quantize_nearest
@@ -46,14 +46,13 @@ def quantize(config: QuantizeConfig, run: StageRun) -> dict[str, float]:
 
 
 def draw(config: QuantizeConfig, run: StageRun, split: str, n: int) -> Tensor:
-    """Draw n sequences (n, T) of a split from logs and shard in the configured mix."""
+    """Draw n sequences (n, T) of a split from logs and shards in the configured mix."""
     tokenizer = load_tokenizer(run.inputs["checkpoint"])
-    shard = open_shard(run.inputs["shards"] / f"{split}.bin")
-    check_tokenizer(shard, tokenizer.fingerprint)
+    tokens = open_shards(run.inputs["shards"], split, tokenizer.fingerprint)
     logs = [record.ids for record in read_log_sequences(run.inputs["logs"] / f"{split}.jsonl", tokenizer)]
     n_logs = round(n * config.log_fraction)
-    sources = [(np.concatenate(logs), n_logs), (shard.tokens, n - n_logs)]
-    return draw_sequences(sources, config.seq_len, torch.Generator().manual_seed(config.seed))
+    generator = torch.Generator().manual_seed(config.seed)
+    return draw_sequences([(np.concatenate(logs), n_logs), (tokens, n - n_logs)], config.seq_len, generator)
 
 
 if __name__ == "__main__":

@@ -145,6 +145,7 @@ class Stage:
         dials = to_dict(config)
         if "train" in dials:  # a run resumes across a change of the dials that shape nothing
             dials["train"] = shaping_dials(dials["train"])
+        dials.pop("workers", None)  # nor does who works on the parts
         key = fingerprint(dials, machine, code, hashes)
         _say_what_is_not_resumed(label, key)
         temporary = args.out.parent / f".{args.out.name}.tmp"

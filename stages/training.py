@@ -12,7 +12,7 @@ from gpt.checkpoint.save_load import model_tensors, save_checkpoint
 from gpt.config import fingerprint
 from gpt.dataset.loader import Batches, TokenWindows
 from gpt.dataset.packed_documents import PackedDocuments
-from gpt.dataset.shard_file import TokenShard, check_tokenizer, open_shard
+from gpt.dataset.shard_set import TokenStream, open_shards
 from gpt.model.flops import count_parameters, training_flops_per_token
 from gpt.model.transformer import Transformer
 from gpt.tokenizer.tokenizer import Tokenizer
@@ -44,15 +44,14 @@ class Corpus:
 def open_corpus(run: StageRun, config: TrainConfig, packing: Packing, device: torch.device) -> Corpus:
     """Open the shards and the tokenizer that made them; validation is over windows in any case."""
     tokenizer = load_tokenizer(run.inputs["tokenizer"])
-    shards = {name: open_shard(run.inputs["shards"] / f"{name}.bin") for name in ("train", "val")}
-    for shard in shards.values():
-        check_tokenizer(shard, tokenizer.fingerprint)
-    val = TokenWindows(shards["val"].tokens, config.seq_len, seed=0)
-    n_bytes = len(tokenizer.decode_bytes(shards["val"].tokens.tolist()))
+    train_tokens = open_shards(run.inputs["shards"], "train", tokenizer.fingerprint)
+    val_tokens = open_shards(run.inputs["shards"], "val", tokenizer.fingerprint)
+    val = TokenWindows(val_tokens, config.seq_len, seed=0)
+    n_bytes = len(tokenizer.decode_bytes(val_tokens[:].tolist()))
     return Corpus(
         tokenizer=tokenizer,
         tokenizer_dir=run.inputs["tokenizer"],
-        train=_training_batches(shards["train"], packing, config, run.name, tokenizer.end_of_text),
+        train=_training_batches(train_tokens, packing, config, run.name, tokenizer.end_of_text),
         validate=fixed_validation(
             val,
             config.eval_batches,
@@ -61,18 +60,16 @@ def open_corpus(run: StageRun, config: TrainConfig, packing: Packing, device: to
             DTYPES[config.dtype],
             mask_token(config, tokenizer.end_of_text),
         ),
-        val_bytes_per_token=n_bytes / len(shards["val"].tokens),
+        val_bytes_per_token=n_bytes / len(val_tokens),
     )
 
 
 def _training_batches(
-    shard: TokenShard, packing: Packing, config: TrainConfig, name: str, end_of_text: int
+    tokens: TokenStream, packing: Packing, config: TrainConfig, name: str, end_of_text: int
 ) -> Batches:
     if packing == "windows":
-        return TokenWindows(shard.tokens, config.seq_len, config.seed)
-    packed = PackedDocuments(
-        shard.tokens, shard.document_starts, config.seq_len, config.seed, padding=end_of_text
-    )
+        return TokenWindows(tokens, config.seq_len, config.seed)
+    packed = PackedDocuments(tokens, tokens.document_starts, config.seq_len, config.seed, padding=end_of_text)
     print(
         f"{name}: {packed.n_documents:,} documents, {len(packed.piece_starts):,} pieces in "
         f"{packed.shuffle.n:,} rows of {config.seq_len + 1} tokens, {packed.padding_share:.2%} padding",

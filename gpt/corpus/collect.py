@@ -1,4 +1,4 @@
-"""The corpus by one dial: a registry set or a path; and the extra sets that later stages use."""
+"""The corpus by one dial: a registry set, a URL or a path; and the extra sets that later stages use."""
 
 import shutil
 from collections.abc import Iterator
@@ -7,14 +7,18 @@ from typing import Any
 
 from gpt.corpus import registry
 from gpt.corpus.text_files import read_documents
+from gpt.corpus.url_source import fetch_url, is_url
 
 
 def open_source(name: str, *, text_field: str) -> tuple[Iterator[tuple[str, str]], dict[str, Any]]:
-    """Return the (id, text) pairs of a set or a path, and the facts about it.
+    """Return the (id, text) pairs of a set, a URL or a path, and the facts about it.
 
     A set's name comes first; a path of the same name is written `./name`. Raises ValueError when
-    it is neither, SourceUnavailable when a set cannot be had.
+    it is none of them, SourceUnavailable when a set or a URL cannot be had.
     """
+    if is_url(name):
+        path, url_facts = fetch_url(name)
+        return read_documents(path, text_field=text_field), {**url_facts, "licence": "the user's own"}
     if name not in registry.names() and (Path(name).exists() or "/" in name):
         facts = {"path": name, "licence": "the user's own"}
         return read_documents(Path(name), text_field=text_field), facts

@@ -4,6 +4,7 @@ A corpus larger than memory is read in parts: ranges of bytes that begin and end
 """
 
 import json
+import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,9 +31,20 @@ def cut_parts(files: Path, part_bytes: int = PART_BYTES) -> list[DocumentPart]:
     return [DocumentPart(path=path, start=start, stop=min(start + part_bytes, size)) for start in starts]
 
 
-def read_part(part: DocumentPart, split: str) -> Iterator[Document]:
-    """Yield a part's documents of one split. Raises ValueError with file and byte for a broken line."""
-    with part.path.open("rb") as lines:
+def read_part(part: DocumentPart, split: str | None = None) -> Iterator[Document]:
+    """Yield a part's documents, or those of one split.
+
+    Raises ValueError with file and byte for a broken line, and when the file is not there: a worker on
+    another machine sees the shared folder or nothing.
+    """
+    try:
+        lines = part.path.open("rb")
+    except FileNotFoundError:
+        raise ValueError(
+            f"{part.path.absolute()}: no such file on {platform.node()}; a worker needs the folder of the "
+            "documents at the same path: share it, or set workers.engine to local"
+        ) from None
+    with lines:
         if part.start:
             lines.seek(part.start - 1)
             lines.readline()  # a line that began earlier belongs to the part before
@@ -41,12 +53,13 @@ def read_part(part: DocumentPart, split: str) -> Iterator[Document]:
             line = lines.readline()
             try:
                 document = json.loads(line)
-                if document["split"] == split:
-                    yield {"id": document["id"], "text": document["text"], "split": split}
+                own = {"id": document["id"], "text": document["text"], "split": document["split"]}
             except (ValueError, KeyError, TypeError):
                 raise ValueError(
                     f"{part.path}: byte {at}: not a document; run `dvc repro -f fetch`"
                 ) from None
+            if split is None or own["split"] == split:
+                yield own
             at += len(line)
 
 

@@ -2,12 +2,13 @@
 
 pooch does the HTTP (requests, certificates, proxies); the Range header, the retry and the progress
 line are ours, because pooch starts every download anew. What arrives is not trusted here: the
-registry checks the sha256.
+registry checks the sha256, and url_source.py records it.
 """
 
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 ATTEMPTS = 3
 PAUSE_S = 1.0
@@ -64,7 +65,7 @@ def download(url: str, part: Path, *, size: int) -> None:
             return
         except OSError as error:
             code = getattr(getattr(error, "response", None), "status_code", None)
-            if start and code == 416:  # the server's file is shorter: what we hold is not a part of it
+            if start and code in (200, 416):  # Range is unknown there, or what we hold is not a part of it
                 part.unlink()
             elif code is not None and code < 500:
                 raise FileNotFoundError(f"HTTP {code}") from None
@@ -75,13 +76,23 @@ def download(url: str, part: Path, *, size: int) -> None:
 
 def _download_rest(url: str, part: Path, *, start: int, size: int) -> None:
     import pooch
+    import requests
 
     headers = {"Accept-Encoding": "identity"}  # the sha256 is of the file, not of its compression
     if start:
         headers["Range"] = f"bytes={start}-"
+
+    def refuse_whole_file(response: requests.Response, **_: Any) -> None:
+        if start and response.status_code == 200:  # it would be appended to what we hold
+            raise requests.HTTPError("the server sent the whole file, not the rest", response=response)
+
     progress = ProgressLine(url.rsplit("/", 1)[-1], size=size, start=start)
     get = pooch.HTTPDownloader(
-        progressbar=progress, chunk_size=CHUNK_BYTES, headers=headers, timeout=TIMEOUT_S
+        progressbar=progress,
+        chunk_size=CHUNK_BYTES,
+        headers=headers,
+        timeout=TIMEOUT_S,
+        hooks={"response": refuse_whole_file},
     )
     with part.open("ab") as file:
         get(url, file, None)

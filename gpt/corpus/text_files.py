@@ -1,22 +1,28 @@
-"""Documents out of files: txt, md, jsonl (each also .gz or .bz2), parquet, folders, archives.
+"""Documents out of files: txt, md, jsonl (each also .gz, .bz2 or .zst), parquet, folders, archives.
 
 An id is the file's name below the source, for a record its `id` or else the hash of its text; so
-it does not move when other documents are added. Not a cleaner: text comes as it is in the file.
+it does not move when other documents are added. Records are read one at a time, parquet in small batches: a
+file may be larger than memory (one .txt is one document, and is held). Not a cleaner: text comes as it is in
+the file.
 """
 
 import bz2
 import gzip
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 from gpt.corpus.archives import is_archive, read_members
 
 TEXT_KINDS = (".txt", ".md")
 RECORD_KINDS = (".jsonl", ".parquet")
-UNPACKERS: dict[str, Callable[[bytes], bytes]] = {".gz": gzip.decompress, ".bz2": bz2.decompress}
+PACKINGS = (".gz", ".bz2", ".zst")
+BATCH_ROWS = 64
+"""Parquet rows held at a time: a row may be a whole book."""
 
 
 def read_documents(source: Path, *, text_field: str, members: str | None = None) -> Iterator[tuple[str, str]]:
@@ -45,26 +51,57 @@ def read_documents(source: Path, *, text_field: str, members: str | None = None)
 
 def read_records(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the objects of a jsonl file, plain or packed. Raises ValueError with file and line."""
-    for number, line in enumerate(_decode(_read_bytes(path), str(path)).split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path}:{number}: not JSON ({error.msg}); mend the line") from None
-        if not isinstance(record, dict):
-            raise ValueError(f"{path}:{number}: a JSON object is expected; mend the line")
-        yield record
+    number = 0
+    with _opened(path) as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            where = f"{path}:{number}"
+            try:
+                record = json.loads(_decode(line, where))
+            except json.JSONDecodeError as error:
+                raise ValueError(f"{where}: not JSON ({error.msg}); mend the line") from None
+            if not isinstance(record, dict):
+                raise ValueError(f"{where}: a JSON object is expected; mend the line")
+            yield record
 
 
 def read_text(path: Path) -> str:
     """Read a UTF-8 text file, plain or packed. Raises ValueError with the offset of a bad byte."""
-    return _decode(_read_bytes(path), str(path))
+    with _opened(path) as file:
+        content = file.read()
+    return _decode(content, str(path))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file, plain or packed, for reading bytes; damage that shows while it is read names the file."""
+    openers = {".gz": gzip.open, ".bz2": bz2.open, ".zst": _open_zstd}
+    opener: Any = openers.get(path.suffix)
+    if opener is None:
+        with path.open("rb") as file:
+            yield file
+        return
+    try:
+        with opener(path) as file:
+            yield cast(IO[bytes], file)
+    except (OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"{path}: damaged {path.suffix} file ({error}); replace it") from None
+
+
+def _open_zstd(path: Path) -> IO[bytes]:
+    """Open a .zst file of one frame or several; Arrow's reader refuses a cut frame, zstandard's does not."""
+    import io
+
+    import pyarrow
+
+    packed = pyarrow.input_stream(path, compression="zstd")
+    return cast(IO[bytes], io.BufferedReader(packed, buffer_size=1 << 18))
 
 
 def _kind(path: Path) -> str:
     """The suffix that says what a file holds: `.jsonl` for `a.jsonl.bz2`."""
-    return Path(path.stem).suffix if path.suffix in UNPACKERS else path.suffix
+    return Path(path.stem).suffix if path.suffix in PACKINGS else path.suffix
 
 
 def _is_wanted(file: Path, root: Path) -> bool:
@@ -108,25 +145,23 @@ def _parquet_records(path: Path, text_field: str) -> Iterator[dict[str, Any]]:
     import pyarrow.parquet as parquet
 
     try:
-        file = parquet.ParquetFile(path)
+        # no pre-buffering: it reads a whole row group ahead
+        file = parquet.ParquetFile(
+            path, pre_buffer=False, buffer_size=1 << 20, page_checksum_verification=True
+        )
     except (OSError, ValueError) as error:
         raise ValueError(f"{path}: not a parquet file ({str(error).splitlines()[0]})") from None
     wanted = [name for name in file.schema_arrow.names if name in (text_field, "id")]
     if text_field not in wanted:
         wanted = file.schema_arrow.names  # the caller's message lists them
-    for batch in file.iter_batches(columns=wanted):
-        yield from batch.to_pylist()
-
-
-def _read_bytes(path: Path) -> bytes:
-    content = path.read_bytes()
-    unpack = UNPACKERS.get(path.suffix)
-    if unpack is None:
-        return content
-    try:
-        return unpack(content)
-    except (OSError, EOFError, ValueError) as error:
-        raise ValueError(f"{path}: damaged {path.suffix} file ({error}); replace it") from None
+    with file:
+        for group in range(file.num_row_groups):
+            try:
+                for batch in file.iter_batches(BATCH_ROWS, row_groups=[group], columns=wanted):
+                    yield from batch.to_pylist()
+            except OSError as error:
+                detail = str(error).splitlines()[0]
+                raise ValueError(f"{path}: row group {group} is damaged ({detail}); replace it") from None
 
 
 def _decode(content: bytes, where: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from gpt.dataset.shard_file import TokenShard
+from gpt.dataset.shard_set import TokenStream
 from gpt.evaluate.config import EvaluateConfig
 from gpt.evaluate.continuation import continuation_items
 from gpt.evaluate.hellaswag import REPORTED, find_hellaswag, hellaswag_item, read_hellaswag
@@ -62,13 +62,13 @@ class Benchmark:
 
 
 def prepare(
-    config: EvaluateConfig, tokenizer: Tokenizer, val: TokenShard, logs: Sequence[LogSequence], files: Path
+    config: EvaluateConfig, tokenizer: Tokenizer, val: TokenStream, logs: Sequence[LogSequence], files: Path
 ) -> Benchmark:
     """Cut windows, choose records and build items."""
     return Benchmark(
         config=config,
         tokenizer=tokenizer,
-        windows=cut_windows(val.tokens, config.seq_len, config.n_windows),
+        windows=cut_windows(val, config.seq_len, config.n_windows),
         logs=evenly(logs, config.n_logs),
         tasks=[_continuation(config, tokenizer, val), *_hellaswag(config, files)],
     )
@@ -113,13 +113,13 @@ def _choose(model: Transformer, benchmark: Benchmark, task: ChoiceTask) -> list[
     return [scores[rule] for rule in task.rules]
 
 
-def _continuation(config: EvaluateConfig, tokenizer: Tokenizer, val: TokenShard) -> ChoiceTask:
+def _continuation(config: EvaluateConfig, tokenizer: Tokenizer, val: TokenStream) -> ChoiceTask:
     items: list[Item] = []
     reason = "evaluate.n_continuation is 0"
     if config.n_continuation:
-        bounds = [*val.document_starts.tolist(), len(val.tokens)]
+        bounds = [*val.document_starts.tolist(), len(val)]
         # each document ends with end-of-text, which is not part of it
-        texts = [tokenizer.decode(val.tokens[a : b - 1].tolist()) for a, b in pairwise(bounds)]
+        texts = [tokenizer.decode(val[a : b - 1].tolist()) for a, b in pairwise(bounds)]
         items = continuation_items(
             texts,
             n_items=config.n_continuation,

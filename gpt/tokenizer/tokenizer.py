@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
+import numpy as np
 import tiktoken
 
 from gpt.config import fingerprint
@@ -66,6 +67,13 @@ class Tokenizer:
         return {token.decode(): i for token, i in zip(self.tokens, self.ordinary_ids, strict=True)}
 
     @cached_property
+    def _ids_of_points(self) -> np.ndarray:
+        """Id of each code point, -1 where there is none: int64, one longer than the largest known."""
+        table = np.full(max(map(ord, self._char_ids), default=0) + 2, -1, dtype=np.int64)
+        table[[ord(char) for char in self._char_ids]] = list(self._char_ids.values())
+        return table
+
+    @cached_property
     def _bytes_of(self) -> dict[int, bytes]:
         names = {i: name.encode() for name, i in self.special_tokens.items()}
         return names | dict(zip(self.ordinary_ids, self.tokens, strict=True))
@@ -91,6 +99,18 @@ class Tokenizer:
             return [self._char_ids[char] for char in text]
         except KeyError as error:
             raise ValueError(f"the char tokenizer does not know {error.args[0]!r}") from None
+
+    def encode_array(self, text: str) -> np.ndarray:
+        """Return the ids of `encode` as uint32 (n,), without a Python object for each: for whole corpora."""
+        if self.kind == "bpe":
+            if self._unknown_bytes:
+                self._refuse_unknown(text)
+            return self._engine.encode_to_numpy(text, disallowed_special=())
+        points = np.frombuffer(text.encode("utf-32-le"), dtype="<u4")  # (n,)
+        ids = self._ids_of_points[np.minimum(points, len(self._ids_of_points) - 1)]
+        if (ids < 0).any():
+            raise ValueError(f"the char tokenizer does not know {text[int(np.argmin(ids))]!r}")
+        return ids.astype(np.uint32)
 
     def decode_bytes(self, ids: Sequence[int]) -> bytes:
         """Return the bytes of ids; a special token gives its name."""

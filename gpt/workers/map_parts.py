@@ -3,6 +3,8 @@
 import itertools
 import multiprocessing
 import os
+import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -25,13 +27,19 @@ def map_parts(
     One part, or one process: no process is started. `function` and the parts must pickle. An error of
     the function is raised here; RuntimeError when a process was killed.
     """
+    if workers.engine == "dask":
+        from gpt.workers.dask_parts import map_on_cluster  # the package is an extra
+
+        yield from map_on_cluster(function, parts, workers.address)
+        return
     n = min(workers.processes or len(os.sched_getaffinity(0)), len(parts))
     if n <= 1:
         yield from map(function, parts)
         return
     waiting: deque[Future[Result]] = deque()
     remaining = iter(parts)
-    with ProcessPoolExecutor(n, mp_context=multiprocessing.get_context("spawn")) as pool:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(n, mp_context=context, initializer=_die_with_parent) as pool:
         try:
             for part in itertools.islice(remaining, IN_FLIGHT * n):
                 waiting.append(pool.submit(function, part))
@@ -44,3 +52,15 @@ def map_parts(
             raise RuntimeError("a worker process was killed (out of memory?); run it again") from None
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _die_with_parent() -> None:
+    """Kill this process when its parent is gone: the pool's own queue never tells a worker."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True, name="die-with-parent").start()

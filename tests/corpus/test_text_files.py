@@ -4,9 +4,12 @@ import bz2
 import gzip
 import io
 import json
+import random
 import tarfile
+import tracemalloc
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as parquet
@@ -32,18 +35,17 @@ def test_folder_is_read_in_the_order_of_names(tmp_path: Path) -> None:
     assert documents(tmp_path) == [("a.txt", TEXTS[0]), ("b/two.md", TEXTS[1])]
 
 
-@pytest.mark.parametrize("suffix", ["", ".gz", ".bz2"])
+@pytest.mark.parametrize("suffix", ["", ".gz", ".bz2", ".zst"])
 def test_jsonl_plain_and_packed(tmp_path: Path, suffix: str) -> None:
     """Records keep their id; one without gets the hash of its text, wherever it stands."""
     lines = [{"id": 7, "body": TEXTS[0]}, {"body": TEXTS[1]}]
     content = "\n".join(json.dumps(line) for line in lines).encode()
-    pack = {"": bytes, ".gz": gzip.compress, ".bz2": bz2.compress}[suffix]
     path = tmp_path / f"own.jsonl{suffix}"
-    path.write_bytes(pack(content))
+    path.write_bytes(pack(suffix, content))
     (first, second) = documents(path, "body")
     assert first == (f"{path.name}#7", TEXTS[0])
     assert second[1] == TEXTS[1]
-    path.write_bytes(pack("\n".join(json.dumps(line) for line in reversed(lines)).encode()))
+    path.write_bytes(pack(suffix, "\n".join(json.dumps(line) for line in reversed(lines)).encode()))
     assert documents(path, "body")[0] == second
 
 
@@ -82,6 +84,80 @@ def test_bad_input_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "z.jsonl.bz2").write_bytes(b"BZh9 nonsense")
     with pytest.raises(ValueError, match=r"damaged .bz2 file"):
         list(read_records(tmp_path / "z.jsonl.bz2"))
+
+
+def pack(kind: str, content: bytes) -> bytes:
+    if kind == ".zst":
+        return pa.compress(content, codec="zstd", asbytes=True)
+    return {"": bytes, ".gz": gzip.compress, ".bz2": bz2.compress}[kind](content)
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".bz2", ".zst"])
+def test_a_damaged_packed_file_is_refused_by_name(tmp_path: Path, suffix: str) -> None:
+    """Guards: a cut download read as a shorter corpus: most readers of .zst end silently there. The content
+    does not compress, so that every cut is inside of data."""
+    noise = random.Random(0).randbytes(3000).hex()
+    content = b"".join(b'{"text": "%s"}\n' % noise[i : i + 60].encode() for i in range(0, 6000, 60))
+    path = tmp_path / f"x.jsonl{suffix}"
+    whole = pack(suffix, content)
+    path.write_bytes(whole)
+    assert len(documents(path)) == 100
+    for cut in (1, 5, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:cut])
+        with pytest.raises(ValueError, match=rf"x.jsonl{suffix}: damaged {suffix} file .*; replace it"):
+            documents(path)
+    path.write_bytes(whole + whole)  # two frames one after the other: what `cat` and `zstd -T0` write
+    assert len(list(read_records(path))) == 200
+
+
+def test_a_bad_line_of_a_packed_file_is_named(tmp_path: Path) -> None:
+    """Guards: 'invalid start byte' for a file of a million lines."""
+    path = tmp_path / "x.jsonl.zst"
+    path.write_bytes(pack(".zst", b'{"text": "a"}\n\n{"text": "caf\xe9"}\n'))
+    with pytest.raises(ValueError, match=r"x.jsonl.zst:3: not UTF-8 at byte 13 \(0xe9\)"):
+        documents(path)
+
+
+def test_a_damaged_row_group_is_refused_by_name(tmp_path: Path) -> None:
+    """Guards: a flipped byte in a page that still decodes to some text."""
+    path = tmp_path / "x.parquet"
+    rows = pa.table({"text": [f"document number {i}" for i in range(1000)]})
+    options: dict[str, Any] = {"use_dictionary": False, "compression": "none", "write_page_checksum": True}
+    parquet.write_table(rows, path, row_group_size=100, **options)
+    raw = path.read_bytes()
+    at = raw.index(b"document number 555")
+    path.write_bytes(raw[:at] + b"D" + raw[at + 1 :])
+    with pytest.raises(ValueError, match=r"x.parquet: row group 5 is damaged"):
+        documents(path)
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "jsonl.gz", "jsonl.bz2", "jsonl.zst", "parquet"])
+def test_a_large_file_is_read_in_small_memory(tmp_path: Path, kind: str) -> None:
+    """Guards: a corpus that must fit into memory. 24 MB of text in 24 row groups or packed streams; a batch
+    of 64 rows is 0.64 MB."""
+    text = "namaste duniya " * 667  # 10 kB
+    path = tmp_path / f"x.{kind}"
+    if kind == "parquet":
+        schema = pa.schema([("text", pa.string())])
+        with parquet.ParquetWriter(path, schema, use_dictionary=False) as writer:
+            for _ in range(24):
+                writer.write_table(pa.table({"text": [f"{i} {text}" for i in range(100)]}))
+    else:
+        lines = "".join(json.dumps({"text": f"{i} {text}"}) + "\n" for i in range(100))
+        path.write_bytes(pack(kind.removeprefix("jsonl"), lines.encode()) * 24)
+    arrow = pa.total_allocated_bytes()
+    tracemalloc.start()
+    try:
+        size = highest = 0
+        for _, document in read_documents(path, text_field="text"):
+            size += len(document)
+            highest = max(highest, pa.total_allocated_bytes() - arrow)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert size > 24e6
+    assert peak < 6e6
+    assert highest < 6e6
 
 
 def make_tar(path: Path, members: dict[str, bytes], link: str | None = None) -> Path:

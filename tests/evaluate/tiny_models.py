@@ -8,7 +8,6 @@ from typing import Any
 import torch
 
 from gpt.checkpoint.save_load import model_tensors, save_checkpoint
-from gpt.dataset.shard_file import write_shard
 from gpt.model.config import ModelConfig
 from gpt.model.init_weights import init_weights
 from gpt.model.transformer import Transformer
@@ -17,6 +16,7 @@ from gpt.tokenizer.tokenizer import Tokenizer, train_tokenizer
 from gpt.tokenizer.vocab_file import save_tokenizer
 from gpt.train.metrics import JsonlSink
 from stages.runner import MachineConfig, StageRun
+from tests.dataset.tiny_shards import write_tiny_shards
 
 SENTENCE = "the merchant paid forty rupees by upi and paisa wapas nahi aaya so she called her bank again"
 WORDS = SENTENCE.split()
@@ -93,15 +93,9 @@ def tiny_run(folder: Path, inputs: dict[str, Path]) -> StageRun:
     tokenizer = tiny_tokenizer()
     for name in ("shards", "logs", "files", "out"):
         (folder / name).mkdir(parents=True, exist_ok=True)
+    documents = {}
     for seed, split in enumerate(("train", "val")):
-        texts = [tokenizer.encode(tiny_text(200, 10 * seed + i)) for i in range(3)]
-        write_shard(
-            folder / "shards" / f"{split}.bin",
-            texts,
-            n_vocab=tokenizer.n_vocab,
-            end_of_text=tokenizer.end_of_text,
-            fingerprint=tokenizer.fingerprint,
-        )
+        documents[split] = [tokenizer.encode(tiny_text(200, 10 * seed + i)) for i in range(3)]
         chat = [{"role": "user", "content": "paisa kab"}, {"role": "assistant", "content": "wapas aaya"}]
         records = [{"kind": "chat", "messages": chat}, {"kind": "payment_log", "text": tiny_text(40, seed)}]
         lines = [
@@ -109,6 +103,13 @@ def tiny_run(folder: Path, inputs: dict[str, Path]) -> StageRun:
             for i, r in enumerate(records)
         ]
         (folder / "logs" / f"{split}.jsonl").write_text("\n".join(lines) + "\n")
+    write_tiny_shards(
+        folder / "shards",
+        {split: [texts] for split, texts in documents.items()},
+        n_vocab=tokenizer.n_vocab,
+        end_of_text=tokenizer.end_of_text,
+        fingerprint=tokenizer.fingerprint,
+    )
     common = {name: folder / name for name in ("shards", "logs", "files")}
     return StageRun(
         name="test",

@@ -111,12 +111,12 @@ def test_missing_key_section_and_input(project: Path, capsys: pytest.CaptureFixt
 def test_a_damaged_shard_stops_before_step_one(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Guards: training on flipped tokens."""
     run_chain("shard")
-    shard = Path("data/shard/shards/train.bin")
+    shard = Path("data/shard/shards/train-00000.bin")
     raw = bytearray(shard.read_bytes())
     raw[200] ^= 1
     shard.write_bytes(raw)
     assert run_stage("pretrain", *CHAIN["pretrain"]) == 1
-    assert "train.bin: damaged" in capsys.readouterr().err
+    assert "train-00000.bin: damaged" in capsys.readouterr().err
 
 
 def test_full_disk_is_one_line(

@@ -38,15 +38,15 @@ def test_params_edited_while_it_ran_are_refused(
     run_chain("tokenize")
     import stages.shard as module
 
-    original = module.load_tokenizer
+    original = module.assemble
 
-    def edits(folder: Path) -> object:
+    def edits(*args: object) -> None:
         params = yaml.safe_load(Path("params.yaml").read_text())
         params["shard"]["min_train_tokens"] = 1
         Path("params.yaml").write_text(yaml.safe_dump(params))
-        return original(folder)
+        original(*args)
 
-    monkeypatch.setattr(module, "load_tokenizer", edits)
+    monkeypatch.setattr(module, "assemble", edits)
     assert run_stage("shard", *CHAIN["shard"]) == 1
     assert "code or params changed while it ran" in capsys.readouterr().err
     assert not Path("data/shard").exists()
