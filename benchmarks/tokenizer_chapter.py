@@ -105,13 +105,16 @@ def _table(header: list[str], rows: list[list[str]]) -> str:
 
 
 def _sets(tokens: dict[str, Any]) -> str:
-    english, domain = tokens["training"]["english"], tokens["training"]["domain"]
-    rows = [
-        ["training: English", f"{english['documents']} books, no Shakespeare", "real"],
-        ["training: mixed", f"the same and {domain['lines']:,} lines of the domain", "in part synthetic"],
-    ]
-    sizes = (english["bytes"], english["bytes"] + domain["bytes"])
-    rows = [[*row, f"{size:,}", ""] for row, size in zip(rows, sizes, strict=True)]
+    what = {
+        "English": ("{} books, no Shakespeare", "real"),
+        "Hinglish": ("{} lines of codemixed_dstc2_hi_trn and hinglish_top_train", "real"),
+        "generated": ("{} messages of support chats and payment logs", "synthetic"),
+    }
+    rows = []
+    for name, (description, origin) in what.items():
+        part = tokens["training"][name]
+        told = description.format(f"{part['texts']:,}")
+        rows.append([f"training: {name}", told, origin, f"{part['bytes']:,}", ""])
     for held in tokens["held_out"]:
         origin = "synthetic" if held["is_synthetic"] else "real"
         rows.append([held["set"], held["description"], origin, f"{held['bytes']:,}", f"{held['words']:,}"])

@@ -1,7 +1,7 @@
 """The texts that tokenizers are compared on: two to train on, six held out. Not a benchmark.
 
-English: books_a without Shakespeare, whole books in an order drawn once. Domain: the real Hinglish of the
-training parts, each line once, and generated support chats and payment log lines. Held out: novels of which
+English: books_a without Shakespeare, whole books in an order drawn once. Domain: the real Hinglish of two
+training sets, and generated support chats and payment log lines, each line once. Held out: novels of which
 no probed passage stands in the training text, and of everything else the lines that training does not hold.
 What is generated comes from one grammar on both sides, with another seed: figures on it are about it.
 """
@@ -50,18 +50,18 @@ def english_text(n_bytes: int) -> list[str]:
     raise ValueError(f"--train-mb: the books hold {wanted:,} bytes too few; lower it")
 
 
-def domain_text() -> list[str]:
-    """Return the Hinglish and the payment logs of the training side, one line a text."""
+def hinglish_text() -> list[str]:
+    """Return the real Hinglish of the training side, each line once."""
+    commands = (record["cs_query"].strip() for record in _records("hinglish_top_train"))
+    return _once([*_turns("codemixed_dstc2_hi_trn"), *commands])
+
+
+def generated_text() -> list[str]:
+    """Return the generated chats' messages and payment logs of the training side, each once."""
     chats = generate_chats(N_CHATS, seed=TRAIN_SEED, planted_fraction=0.0)
     logs = generate_payment_logs(N_PAYMENT_LOGS, seed=TRAIN_SEED, planted_fraction=0.0)
-    return _once(
-        [
-            *_turns("codemixed_dstc2_hi_trn"),
-            *(record["cs_query"].strip() for record in _records("hinglish_top_train")),
-            *(text for chat in chats for text in record_texts(chat.record)),
-            *(log.record["text"] for log in logs),
-        ]
-    )
+    messages = (text for chat in chats for text in record_texts(chat.record))
+    return _once([*messages, *(log.record["text"] for log in logs)])
 
 
 def held_out_sets(english: list[str], domain: list[str]) -> dict[str, HeldOut]:

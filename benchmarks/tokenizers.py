@@ -15,7 +15,7 @@ from typing import Any, get_args, get_type_hints
 
 from benchmarks.result_file import write_result
 from benchmarks.tokenizer_set import byte_tokenizer, gpt2_tokenizer, trained
-from benchmarks.tokenizer_texts import HeldOut, domain_text, english_text, held_out_sets
+from benchmarks.tokenizer_texts import HeldOut, english_text, generated_text, held_out_sets, hinglish_text
 from gpt.evaluate.score import ratio_score
 from gpt.tokenizer.config import TokenizeConfig
 from gpt.tokenizer.pretokenize import PATTERNS, split_words
@@ -137,9 +137,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--train-mb", type=float, default=20.0, help="English text, 10^6 bytes")
     arguments = parser.parse_args()
-    english = english_text(int(arguments.train_mb * 1e6))
-    domain = domain_text()
-    held_out = held_out_sets(english, domain)
+    parts = {
+        "English": english_text(int(arguments.train_mb * 1e6)),
+        "Hinglish": hinglish_text(),
+        "generated": generated_text(),
+    }
+    domain = [*parts["Hinglish"], *parts["generated"]]
+    held_out = held_out_sets(parts["English"], domain)
     sets = [
         {
             "set": name,
@@ -152,10 +156,11 @@ def main() -> None:
         for name, held in held_out.items()
     ]
     training = {
-        "english": {"bytes": sum(len(text.encode()) for text in english), "documents": len(english)},
-        "domain": {"bytes": sum(len(text.encode()) for text in domain), "lines": len(domain)},
+        name: {"texts": len(texts), "bytes": sum(len(text.encode()) for text in texts)}
+        for name, texts in parts.items()
     }
-    write_result("tokenizers", {"training": training, "held_out": sets} | compare(english, domain, held_out))
+    result = {"training": training, "held_out": sets}
+    write_result("tokenizers", result | compare(parts["English"], domain, held_out))
 
 
 if __name__ == "__main__":
