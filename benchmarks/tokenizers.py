@@ -111,11 +111,11 @@ def compare(english: list[str], domain: list[str], held_out: dict[str, HeldOut])
                 show(name, word, pieces(tokenizer, word))
 
     families = {"English": english, "mixed": [*english, *domain]}
-    add("byte", byte_tokenizer(OFFERED[0]))
+    add("byte", byte_tokenizer("gpt2"))
     for family, texts in families.items():
         add(f"{family} char", char_tokenizer(texts))
     for pattern in OFFERED:
-        mark = "" if pattern == OFFERED[0] else f" {pattern}"
+        mark = "" if pattern == "gpt2" else f" {pattern}"
         for family, texts in families.items():
             started = time.process_time()
             of_size = trained(texts, pattern)
