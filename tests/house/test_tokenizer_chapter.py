@@ -86,7 +86,7 @@ def test_the_prose_on_quality_is_the_results() -> None:
         assert bits["16K"] < bits["32K"] < bits["GPT-2"]
         middle = [bits[name] for name in ("4K", "8K", "16K")]
         if budget == small:
-            assert bits["16K"] == min(bits.values())
+            assert max(bits["8K"], bits["16K"]) < bits["4K"]
         else:
             assert max(middle) - min(middle) < 0.05
     share = {row["tokenizer"]: row["head_share"] for row in QUALITY["rows"]}
