@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 PYTHON ?= python3
 TORCH_VERSION := 2.13.0
 TRITON_VERSION := 3.7.1
+PEERS_BESIDE := datasketch==2.0.0 rensa==0.5.0 dask==2026.8.0 distributed==2026.8.0 ray==2.60.0
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
@@ -45,6 +46,7 @@ ui: setup  ## MLflow's pages over mlflow/
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///$(CURDIR)/mlflow/mlflow.db --host 127.0.0.1 --port 5000
 
 BENCHMARKS := tracking_overhead waiting_threads checkpoint_time optimizer_against_torch recipe_against_gpt2 ladder \
+  encode_to_shards loader_share scrubber language_tags chunked_cross_entropy tokenizers tokenizer_bits_per_byte \
   pipeline_time recipe_ablation time_to_loss
 
 bench: setup  ## every benchmark that needs no peers, into benchmarks/results; hours
@@ -71,8 +73,15 @@ test-peers: setup $(VENV)-peers/.ready  ## needs .venv-peers
 	$(VENV)-peers/bin/python -m pytest -m peers --override-ini addopts=--import-mode=importlib \
 	  $$(grep -rl --include='test_*.py' 'pytest.mark.peers' tests)
 
-bench-peers: setup $(VENV)-peers/.ready  ## beside transformers, in .venv-peers
+bench-peers: setup $(VENV)-peers/.ready .deps/.ready  ## beside transformers, tokenizers, rustbpe, rensa, Dask, Ray
 	$(VENV)-peers/bin/python -m benchmarks.logits_against_transformers
+	$(PY) -m benchmarks.bpe_training --peers-python $(VENV)-peers/bin/python
+	PYTHONPATH=.:.deps $(PY) -m benchmarks.near_duplicates
+	PYTHONPATH=.:.deps $(PY) -m benchmarks.cluster_engines
+
+.deps/.ready: Makefile  # peers that read what the product reads: beside its packages, never among them
+	$(PY) -m pip install --quiet --target .deps --upgrade $(PEERS_BESIDE)
+	@touch $@
 
 $(VENV)-peers/.ready: requirements-peers.txt
 	$(PYTHON) -m venv $(VENV)-peers

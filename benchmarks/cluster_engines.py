@@ -27,7 +27,7 @@ from typing import Any
 
 import psutil
 
-from gpt.corpus.prepare import write_jsonl
+from gpt.corpus.jsonl import write_jsonl
 from gpt.dataset.encode_corpus import cut_tasks, encode_part
 from gpt.tokenizer.tokenizer import train_tokenizer
 from gpt.tokenizer.vocab_file import save_tokenizer

@@ -21,7 +21,7 @@ from pathlib import Path
 import tiktoken
 
 from gpt.corpus import registry
-from gpt.corpus.prepare import write_jsonl
+from gpt.corpus.jsonl import write_jsonl
 from gpt.corpus.text_files import read_records
 from gpt.dataset.encode_corpus import assemble, encode_parts
 from gpt.dataset.shard_set import open_shards

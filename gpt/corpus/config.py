@@ -12,8 +12,8 @@ class FetchConfig:
     """Which text the pipeline learns from and how it is split."""
 
     source: str
-    """A set of the registry, or the path of a file or folder of your own (txt, md, jsonl, parquet;
-    .gz and .bz2 too). A path that shares its name with a set is written `./name`."""
+    """A set of the registry, a file or folder of your own, or the URL of one file (https, http, file): txt,
+    md, jsonl (.gz, .bz2 and .zst too) or parquet. A path that shares its name with a set is `./name`."""
     text_field: str
     """The field (jsonl) or column (parquet) that holds the text."""
     val_fraction: float
@@ -33,7 +33,8 @@ class FetchConfig:
     contamination: Literal["report", "drop"]
     """What happens to a document that holds an item of an evaluation set: it is counted, or left out."""
     quality: QualityConfig
-    workers: WorkersConfig
+    processes: int
+    """Processes that clean, scrub and search; 0 takes one for each core."""
     extras: tuple[str, ...]
     """Registry sets that later stages use when they can be had (benchmarks, real Hinglish);
     one that cannot be had is recorded as absent in sources.json and stops nothing."""
@@ -52,6 +53,7 @@ class FetchConfig:
             )
         if self.shingle_words < 1:
             raise ValueError(f"shingle_words: at least 1 is needed, got {self.shingle_words}")
+        WorkersConfig(processes=self.processes)
         twice = sorted({name for name in self.extras if self.extras.count(name) > 1})
         if twice:
             raise ValueError(f"extras: {', '.join(twice)} is listed twice; remove one")

@@ -24,6 +24,7 @@ from gpt.corpus.documents import PART_BYTES, cut_parts
 from gpt.corpus.jsonl import jsonl_line, write_jsonl
 from gpt.corpus.near_duplicates import near_duplicates
 from gpt.corpus.split import cut_text, places_are_val, unit_hash
+from gpt.workers.config import WorkersConfig
 from gpt.workers.map_parts import map_parts
 
 VAL_IDS_SHOWN = 200
@@ -99,7 +100,7 @@ def prepare(
         jobs = [PartJob(part=part, config=config, index=index) for part in parts]
         spilled, found, n_read = _Spilled(), set[int](), 0
         with (folder / "clean.jsonl").open("wb") as file:
-            for part in map_parts(clean_part, jobs, config.workers):
+            for part in map_parts(clean_part, jobs, WorkersConfig(processes=config.processes)):
                 n_read += part.n_read
                 found |= _spill(part, spilled, file, config, made)
         (folder / "documents.jsonl").unlink()

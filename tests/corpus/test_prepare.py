@@ -16,7 +16,6 @@ from gpt.corpus.evaluation_sets import Item
 from gpt.corpus.prepare import Prepared, prepare
 from gpt.corpus.quality import QualityConfig
 from gpt.corpus.split import cut_text, split_ids, unit_hash
-from gpt.workers.config import WorkersConfig
 
 
 def config(**changes: object) -> FetchConfig:
@@ -33,7 +32,7 @@ def config(**changes: object) -> FetchConfig:
         "quality": QualityConfig(
             min_mean_word=0.0, max_mean_word=0.0, max_symbols=0.0, max_repeated_lines=0.0
         ),
-        "workers": WorkersConfig(processes=1),
+        "processes": 1,
         "extras": (),
     }
     return FetchConfig(**{**dials, **changes})  # type: ignore[arg-type]
@@ -142,8 +141,7 @@ def test_parts_and_processes_change_nothing(tmp_path: Path) -> None:
     assert (counts.left_out["repeated"], counts.left_out["near_duplicate"]) == (1, 1)
     assert {"copy", "near"}.isdisjoint(d["id"] for d in documents)
     assert prepared(tmp_path, raw, part_bytes=700, **dials) == (counts, documents)
-    two = WorkersConfig(processes=2)
-    assert prepared(tmp_path, raw, part_bytes=9000, workers=two, **dials) == (counts, documents)
+    assert prepared(tmp_path, raw, part_bytes=9000, processes=2, **dials) == (counts, documents)
 
 
 def test_a_near_duplicate_never_stands_on_both_sides(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ DIALS = {
     "shingle_words": 5,
     "contamination": "report",
     "quality": {"min_mean_word": 0.0, "max_mean_word": 0.0, "max_symbols": 0.0, "max_repeated_lines": 0.0},
-    "workers": {"processes": 1},
+    "processes": 1,
     "extras": [],
 }
 
