@@ -85,6 +85,7 @@ def dials(seed: int, steps: int) -> TrainConfig:
         grad_accumulation=1,
         dtype="fp32",
         compile=False,
+        document_mask=False,
         recompute_blocks=False,
         eval_every=steps,
         eval_batches=1,
