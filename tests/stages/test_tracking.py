@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -67,8 +68,7 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def in_process(root: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Send without another process, to an empty store."""
-    (root / "mlflow").mkdir()
-    shutil.copy(empty_store, root / "mlflow/mlflow.db")
+    shutil.copytree(empty_store.parent, root / "mlflow")
     monkeypatch.setattr(tracking, "start_uploader", InProcess)
 
 
@@ -88,8 +88,7 @@ def _spilled(root: Path) -> list[Path]:
 
 def test_a_pipeline_of_two_stages(root: Path, empty_store: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Guards against lost metrics (10,000), params, texts, files, parents, and marks of stages."""
-    (root / "mlflow").mkdir()
-    shutil.copy(empty_store, root / "mlflow/mlflow.db")
+    shutil.copytree(empty_store.parent, root / "mlflow")
     sink = tracking.open_stage_run("fetch", {"fetch.n": 1})
     sink.log(0, {"final.bytes": 7})
     tracking.close_stage_run(sink, "FINISHED")
@@ -143,19 +142,14 @@ def _run_killed(root: Path, how: str) -> subprocess.Popen[str]:
     return child
 
 
-def _end_group(group: int) -> None:
-    """Kill what is left of a session's first process group, and wait until it is gone."""
-    left = [p for p in psutil.process_iter() if _group(p.pid) == group]
-    for process in left:
-        process.kill()
-    psutil.wait_procs(left, timeout=60)
-
-
-def _group(pid: int) -> int | None:
-    try:
-        return os.getpgid(pid)
-    except ProcessLookupError:
-        return None
+def _end_group(child: subprocess.Popen[str]) -> None:
+    """Wait for a child that kills itself, then kill what is left of its process group."""
+    child.wait()
+    for process in psutil.process_iter():
+        with suppress(ProcessLookupError):
+            if os.getpgid(process.pid) == child.pid:
+                process.kill()
+                process.wait(60)
 
 
 def _stage(label: str, lr: float, status: str, **metrics: float) -> None:
@@ -170,9 +164,7 @@ def test_a_killed_stage_goes_on_in_its_own_run(
 ) -> None:
     """Guards against a second run per restart, lost metrics, and duplicates after a replay."""
     for _ in range(2):  # two kills, each after the same hundred steps
-        child = _run_killed(root, "now")
-        child.wait()
-        _end_group(child.pid)  # its uploader may be sending, and hold the lock of, what the first one left
+        _end_group(_run_killed(root, "now"))  # its uploader may hold the lock of what the first one left
     spill = root / "mlflow/spill"
     shutil.copytree(spill, root / "again")
     shutil.copy(empty_store, root / "mlflow/mlflow.db")
