@@ -25,21 +25,12 @@ from gpt.corpus.jsonl import write_jsonl
 from gpt.corpus.text_files import read_records
 from gpt.dataset.encode_corpus import assemble, encode_parts
 from gpt.dataset.shard_set import open_shards
-from gpt.tokenizer.hugging_face import load_hugging_face_tokenizer
-from gpt.tokenizer.tokenizer import Tokenizer
+from gpt.tokenizer.gpt2_files import gpt2_tokenizer
 from gpt.tokenizer.vocab_file import save_tokenizer
 from gpt.workers.config import WorkersConfig
 
 BOOKS = ("books_a", "novels", "openstax")
 VAL_EVERY = 50
-
-
-def gpt2_tokenizer(folder: Path) -> Tokenizer:
-    """Return GPT-2's tokenizer out of the registry's two files."""
-    folder.mkdir()
-    shutil.copyfile(registry.fetch("gpt2_bpe_encoder"), folder / "vocab.json")
-    shutil.copyfile(registry.fetch("gpt2_bpe_vocab"), folder / "merges.txt")
-    return load_hugging_face_tokenizer(folder, "gpt2")
 
 
 def read_books(n_bytes: int) -> list[str]:
@@ -92,7 +83,7 @@ def main() -> None:
     n_bytes = sum(len(text.encode()) for text in texts)
     with tempfile.TemporaryDirectory(dir=Path.cwd(), prefix=".encode-") as name:
         folder = Path(name)
-        tokenizer = gpt2_tokenizer(folder / "gpt2")
+        tokenizer = gpt2_tokenizer(registry.fetch("gpt2_bpe_encoder"), registry.fetch("gpt2_bpe_vocab"))
         save_tokenizer(folder / "tokenizer", tokenizer)
         splits = ["val" if i % VAL_EVERY == 0 else "train" for i in range(len(texts))]
         records = ({"id": str(i), "text": t, "split": splits[i]} for i, t in enumerate(texts))

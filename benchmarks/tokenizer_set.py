@@ -4,13 +4,12 @@ BPE is greedy: the merges of a small vocabulary are the first merges of a larger
 that one training gives every size.
 """
 
-import json
 from collections.abc import Sequence
 
 from gpt.corpus.registry import fetch
-from gpt.tokenizer.byte_level import foreign_tokenizer
+from gpt.tokenizer import gpt2_files
 from gpt.tokenizer.pretokenize import PATTERNS
-from gpt.tokenizer.special_tokens import END_OF_TEXT, SPECIAL_TOKENS
+from gpt.tokenizer.special_tokens import SPECIAL_TOKENS
 from gpt.tokenizer.tokenizer import Tokenizer, train_tokenizer
 
 SIZES = {"4K": 4096, "8K": 8192, "16K": 16384, "32K": 32768}
@@ -37,13 +36,7 @@ def cut_vocabulary(tokenizer: Tokenizer, vocab_size: int) -> Tokenizer:
 
 def gpt2_tokenizer() -> Tokenizer:
     """Return GPT-2's own, of 50,257 ids."""
-    encoder, vocab = fetch("gpt2_bpe_encoder"), fetch("gpt2_bpe_vocab")
-    vocabulary = json.loads(encoder.read_text(encoding="utf-8"))
-    lines = vocab.read_text(encoding="utf-8").split("\n")
-    pairs = [line.split(" ") for line in lines if line and not line.startswith("#version")]
-    special = {END_OF_TEXT: vocabulary[END_OF_TEXT]}
-    merges = [(left, right) for left, right in pairs]
-    return foreign_tokenizer(vocabulary, merges, special, PATTERNS["gpt2"], "gpt2_bpe_encoder")
+    return gpt2_files.gpt2_tokenizer(fetch("gpt2_bpe_encoder"), fetch("gpt2_bpe_vocab"))
 
 
 def _ours(tokens: tuple[bytes, ...], pattern: str) -> Tokenizer:

@@ -105,12 +105,16 @@ class Tokenizer:
         if self.kind == "bpe":
             if self._unknown_bytes:
                 self._refuse_unknown(text)
-            return self._engine.encode_to_numpy(text, disallowed_special=())
+            ids = [
+                self._engine.encode_to_numpy(piece, disallowed_special=())
+                for piece in pieces(text, self.pattern)
+            ]
+            return ids[0] if len(ids) == 1 else np.concatenate(ids)
         points = np.frombuffer(text.encode("utf-32-le"), dtype="<u4")  # (n,)
-        ids = self._ids_of_points[np.minimum(points, len(self._ids_of_points) - 1)]
-        if (ids < 0).any():
-            raise ValueError(f"the char tokenizer does not know {text[int(np.argmin(ids))]!r}")
-        return ids.astype(np.uint32)
+        found = self._ids_of_points[np.minimum(points, len(self._ids_of_points) - 1)]
+        if (found < 0).any():
+            raise ValueError(f"the char tokenizer does not know {text[int(np.argmin(found))]!r}")
+        return found.astype(np.uint32)
 
     def decode_bytes(self, ids: Sequence[int]) -> bytes:
         """Return the bytes of ids; a special token gives its name."""

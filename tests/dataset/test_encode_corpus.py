@@ -245,10 +245,11 @@ def is_alive(pid: int) -> bool:
 
 
 def test_encode_array_equals_encode(tmp_path: Path) -> None:
-    """Guards: a fast path with other ids, special tokens in the text above all."""
+    """Guards: a fast path with other ids, in special tokens' names and long runs above all, and the panic
+    of the engine's pattern on a million white spaces."""
     for tokenizer in (tiny_tokenizer(), char_tokenizer(texts(60))):
         save_tokenizer(tmp_path, tokenizer)
-        for text in (*texts(30), "", "<|endoftext|>", "   \n\n  "):
+        for text in (*texts(30), "", "<|endoftext|>", "   \n\n  ", "x" * 70_000, " " * 1_000_000):
             if tokenizer.kind == "bpe" or set(text) <= set("".join(texts(60))):
                 array = load_tokenizer(tmp_path).encode_array(text)
                 assert array.dtype == np.uint32
