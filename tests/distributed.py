@@ -1,8 +1,9 @@
 """Ranks for tests: processes on loopback that run functions together, and end by process id.
 
-A `Ranks` keeps its processes for many calls, because importing torch costs seconds. A rank that fails
-takes the others down, and the test sees that rank's traceback. The meeting point is a store of the test's
-own process, as under torchrun: no port is guessed.
+Importing torch (and what its optimizers import, torch._dynamo) costs seconds: the processes are forked from
+a server that has imported it and done nothing else, and a `Ranks` keeps them for many calls. A rank that
+fails takes the others down, and the test sees that rank's traceback. The meeting point is a store of the
+test's own process, as under torchrun: no port is guessed.
 """
 
 import multiprocessing
@@ -10,11 +11,13 @@ import os
 import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import Any
 
+import torch
 import torch.distributed as dist
 
-from gpt.parallel.process_group import ProcessGroup, open_group
+from gpt.parallel.process_group import PeerLost, ProcessGroup, open_group
 
 Function = Callable[..., Any]
 COLLECTIVE_S = 20.0
@@ -24,13 +27,17 @@ COLLECTIVE_S = 20.0
 class Ranks:
     """`world_size` gloo processes; `run` calls a function on each."""
 
-    def __init__(self, world_size: int, *, collective_s: float = COLLECTIVE_S) -> None:
+    def __init__(
+        self, world_size: int, *, collective_s: float = COLLECTIVE_S, stderr_dir: Path | None = None
+    ) -> None:
         self.store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-        context = multiprocessing.get_context("spawn")
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["torch", "torch.distributed", "torch._dynamo"])
         self.processes, self.pipes = [], []
         for rank in range(world_size):
             ours, theirs = context.Pipe()
-            arguments = (theirs, rank, world_size, self.store.port, collective_s)
+            stderr = None if stderr_dir is None else stderr_dir / str(rank)
+            arguments = (theirs, rank, world_size, self.store.port, collective_s, stderr)
             process = context.Process(target=_serve, args=arguments, daemon=True)
             process.start()
             theirs.close()
@@ -74,10 +81,12 @@ class Ranks:
             process.join()
 
 
-def _serve(pipe: Connection, rank: int, world_size: int, port: int, collective_s: float) -> None:
+def _serve(
+    pipe: Connection, rank: int, world_size: int, port: int, collective_s: float, stderr: Path | None
+) -> None:
     """Answer calls until the test's process closes the pipe."""
-    import torch
-
+    if stderr is not None:  # pytest's capture does not reach what a fork server has started
+        os.dup2(os.open(stderr, os.O_WRONLY | os.O_CREAT), 2)
     torch.set_num_threads(1)
     os.environ |= {
         "RANK": str(rank),
@@ -100,5 +109,7 @@ def _serve(pipe: Connection, rank: int, world_size: int, port: int, collective_s
 def _answer(function: Function, group: ProcessGroup, arguments: tuple[Any, ...]) -> tuple[bool, Any]:
     try:
         return True, function(group, *arguments)
-    except Exception:
+    except PeerLost:
+        raise  # the group's own affair: it ends this process
+    except BaseException:  # pytest's failures are no Exceptions
         return False, traceback.format_exc()

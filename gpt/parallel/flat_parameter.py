@@ -89,7 +89,7 @@ class FlatParameter:
         """Ask the other ranks for their shards, unless that has been done. Does not wait."""
         if not self.is_gathered:
             self._resize(self.whole_bytes)
-            self._pending = self.group.all_gather(self.whole, self.shard.to(self.compute_dtype))
+            self._pending = self.group.all_gather(self.whole, self.shard)
             self.is_gathered = True
 
     def wait_gathered(self) -> None:
@@ -141,9 +141,12 @@ class FlatParameter:
 
         A parameter without a gradient keeps none, so that the optimizer passes it over.
         """
-        mean = pending.wait().sum(0, dtype=torch.float32).div_(self.group.world_size)  # (n,)
-        if self.grad_shard is None or all(piece.grad is None for piece in self.pieces):
-            self.grad_shard = mean
+        addends = pending.wait()  # (A, n)
+        is_first = all(piece.grad is None for piece in self.pieces)
+        if self.grad_shard is None:
+            self.grad_shard = torch.empty_like(self.shard)
+        mean = self.grad_shard if is_first else torch.empty_like(self.shard)  # (n,)
+        torch.sum(addends, 0, dtype=torch.float32, out=mean).div_(self.group.world_size)
         for i, (slot, piece) in enumerate(zip(self.slots, self.pieces, strict=True)):
             self.n_gradients[i] += has_gradient[i]
             if not has_gradient[i] or not piece.numel():
@@ -151,7 +154,7 @@ class FlatParameter:
             if piece.grad is not None:
                 piece.grad += slot.piece(mean)
                 continue
-            if self.grad_shard is not mean:
+            if not is_first:
                 self.grad_shard[slot.here] = mean[slot.here]
             piece.grad = slot.piece(self.grad_shard)
 

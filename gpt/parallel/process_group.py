@@ -37,19 +37,19 @@ class Pending:
     """A collective under way. It holds what is sent until that may be freed."""
 
     def __init__(
-        self, group: "ProcessGroup", name: str, work: dist.Work | None, sent: Tensor, result: Tensor
+        self, group: "ProcessGroup", name: str, works: list[dist.Work], sent: Tensor, result: Tensor
     ) -> None:
-        self.group, self.name, self.work, self.result = group, name, work, result
+        self.group, self.name, self.works, self.result = group, name, works, result
         self.sent: Tensor | None = sent
 
     def wait(self) -> Tensor:
         """Return the result, usable on the current stream. Raises PeerLost."""
-        if self.work is not None:
-            try:
-                self.work.wait()
-            except RuntimeError as error:
-                raise self.group.peer_lost(self.name, error) from None
-        self.work = self.sent = None
+        try:
+            for work in self.works:
+                work.wait()
+        except RuntimeError as error:
+            raise self.group.peer_lost(self.name, error) from None
+        self.works, self.sent = [], None
         return self.result
 
 
@@ -86,12 +86,21 @@ class ProcessGroup:
         close_group(self)
 
     def all_gather(self, whole: Tensor, part: Tensor, *, name: str = "all_gather") -> Pending:
-        """Start filling whole (W * n,) with every rank's part (n,)."""
-        self.bytes_moved[name] += whole.nbytes - part.nbytes
+        """Start filling whole (W * n,) with every rank's part (n,), cast to whole's dtype on the way.
+
+        Gloo's own all-gather fills a second whole and copies it; a broadcast of each part goes to its place.
+        """
+        parts = whole.view(self.world_size, -1)  # (W, n)
+        parts[self.rank].copy_(part)
+        self.bytes_moved[name] += whole.nbytes - parts[0].nbytes
         if self.world_size == 1:
-            whole.copy_(part)
-            return Pending(self, name, None, part, whole)
-        return self._start(name, part, whole, lambda: _all_gather(whole, part, async_op=True))
+            return Pending(self, name, [], whole, whole)
+        if self.backend == "nccl":
+            own = parts[self.rank]  # in place, which nccl knows by the address
+            return self._start(name, own, whole, lambda: [_all_gather(whole, own, async_op=True)])
+        return self._start(
+            name, whole, whole, lambda: [dist.broadcast(p, i, async_op=True) for i, p in enumerate(parts)]
+        )
 
     def reduce_scatter(self, whole: Tensor) -> Pending:
         """Start adding whole (W * n,) up over the ranks. The result is (A, n), this rank's part of the sum
@@ -100,22 +109,20 @@ class ProcessGroup:
         Gloo's own reduce-scatter is an all-reduce of everything, which moves twice the bytes. An all-to-all
         moves what the formula says, and its sum has one order.
         """
-        addends = whole.view(self.world_size, -1)  # (W, n)
-        name = "reduce_scatter"
+        addends, name = whole.view(self.world_size, -1), "reduce_scatter"  # (W, n)
         self.bytes_moved[name] += whole.nbytes - addends[0].nbytes
         if self.world_size == 1:
-            return Pending(self, name, None, whole, addends)
+            return Pending(self, name, [], whole, addends)
         if self.backend == "nccl":
             total = torch.empty_like(addends[:1])  # (1, n)
-            return self._start(name, whole, total, lambda: _reduce_scatter(total[0], whole, async_op=True))
-        received = torch.empty_like(addends)  # (W, n)
-        call = dist.all_to_all_single
-        return self._start(name, whole, received, lambda: call(received, addends, async_op=True))
+            return self._start(name, whole, total, lambda: [_reduce_scatter(total[0], whole, async_op=True)])
+        received, call = torch.empty_like(addends), dist.all_to_all_single  # (W, n)
+        return self._start(name, whole, received, lambda: [call(received, addends, async_op=True)])
 
     def gather_rows(self, row: Tensor) -> Tensor:
         """Return every rank's row (n,) as (W, n), the same bits on each rank. Waits."""
         rows = torch.empty(self.world_size * row.numel(), dtype=row.dtype, device=row.device)
-        return self.all_gather(rows, row.contiguous(), name="rows").wait().view(self.world_size, -1)
+        return self.all_gather(rows, row, name="rows").wait().view(self.world_size, -1)
 
     def mean(self, value: Tensor) -> Tensor:
         """Return the mean of a scalar over the ranks, the same bits on each rank. Waits."""
@@ -130,9 +137,7 @@ class ProcessGroup:
             f"rank's output, then run the same command again ({cause})"
         )
 
-    def _start(
-        self, name: str, sent: Tensor, result: Tensor, call: Callable[[], dist.Work | None]
-    ) -> Pending:
+    def _start(self, name: str, sent: Tensor, result: Tensor, call: Callable[[], list[dist.Work]]) -> Pending:
         try:
             return Pending(self, name, call(), sent, result)
         except RuntimeError as error:

@@ -1,0 +1,95 @@
+"""Bytes that a rank holds: by the formula, and as measured, side by side. Activations are not in it.
+
+at rest   16 P / W          fp32 masters 4, gradients 4, AdamW's two moments 8
+borrowed  the wholes of the root unit and of 1 + prefetch units, in the compute dtype
+on the way back, too        the whole gradients of the root and of one unit (compute dtype), and what one
+                            reduce-scatter sends and receives (reduce dtype)
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import Optimizer
+from torch.profiler import ProfilerActivity, profile
+
+from gpt.parallel.zero3 import Zero3
+
+SLACK = 0.05
+"""Share by which measured and computed may differ: padding, activations, gradients of a few norms."""
+
+
+def formula(zero3: Zero3) -> dict[str, float]:
+    """Return the bytes of a rank in the middle of a backward pass with AdamW, part by part."""
+    group, root = zero3.group, zero3.units[0]
+    sizes = [sum(slot.shape.numel() for flat in unit.flats for slot in flat.slots) for unit in zero3.units]
+    per_rank, block = sum(sizes) / group.world_size, max(sizes[1:])
+    compute, reduce = root.flats[0].compute_dtype.itemsize, root.flats[0].reduce_dtype.itemsize
+    # what comes back beside what is sent: one's own part, all parts before their sum, or nothing
+    received = {"nccl": 1 / group.world_size, "gloo": 1.0}[group.backend] if group.world_size > 1 else 0.0
+    n_borrowed = min(1 + zero3.prefetch, len(sizes) - 1)
+    return {
+        "masters": 4 * per_rank,
+        "gradients": 4 * per_rank,
+        "moments": 8 * per_rank,
+        "borrowed": compute * (sizes[0] + n_borrowed * block),
+        "whole gradients": compute * (sizes[0] + block),
+        "reduction": reduce * block * (1 + received),
+    }
+
+
+def held(zero3: Zero3, optimizer: Optimizer) -> dict[str, int]:
+    """Return the bytes that the tensors of a rank take between two steps, part by part."""
+    states = [state.values() for state in optimizer.state.values()]
+    moments = [value for values in states for value in values if isinstance(value, Tensor)]
+    return {
+        "masters": _bytes([flat.shard for flat in zero3.flats]),
+        "gradients": _bytes([flat.grad_shard for flat in zero3.flats if flat.grad_shard is not None]),
+        "moments": _bytes(moments),
+        "borrowed": _bytes([flat.whole for flat in zero3.flats]),
+    }
+
+
+def peak_above(function: Callable[[], object], device: torch.device) -> int:
+    """Return how many bytes torch held at most while the function ran, above what it held before.
+
+    On a GPU the caching allocator counts; on a CPU the profiler adds up every allocation and release.
+    """
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        function()
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated() - before
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        function()
+    results = profiler.profiler.kineto_results
+    changes = [event for event in results.events() if event.name() == "[memory]"]
+    level = peak = 0
+    for event in sorted(changes, key=lambda event: event.start_ns()):
+        level += event.nbytes()
+        peak = max(peak, level)
+    return peak
+
+
+def account(zero3: Zero3, optimizer: Optimizer, step: Callable[[], object]) -> tuple[float, int, str]:
+    """Return (bytes by the formula, bytes measured during `step`, both printed side by side).
+
+    `step` is one whole training step and must not be the first: the moments are made there.
+    """
+    computed, measured = formula(zero3), held(zero3, optimizer)
+    above = peak_above(step, zero3.group.device)
+    lines = [f"{'bytes of one rank':32} {'formula':>13} {'measured':>13}"]
+    at_rest = ("masters", "gradients", "moments")
+    lines += [f"{name:32} {computed[name]:13,.0f} {measured[name]:13,}" for name in at_rest]
+    rest = sum(value for name, value in computed.items() if name not in at_rest)
+    lines.append(f"{'borrowed and on the way back':32} {rest:13,.0f} {above:13,}")
+    totals = sum(computed.values()), sum(measured.values()) + above
+    lines.append(f"{'peak':32} {totals[0]:13,.0f} {totals[1]:13,}")
+    return *totals, "\n".join(lines)
+
+
+def _bytes(tensors: Sequence[Tensor]) -> int:
+    """Return the bytes of the tensors' memory, each block of it once, freed ones as nothing."""
+    return sum({s.data_ptr(): s.nbytes() for s in (tensor.untyped_storage() for tensor in tensors)}.values())
