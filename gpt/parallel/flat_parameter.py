@@ -158,6 +158,11 @@ class FlatParameter:
                 self.grad_shard[slot.here] = mean[slot.here]
             piece.grad = slot.piece(self.grad_shard)
 
+    def drop_cleared(self) -> None:
+        """Give the gradients' memory back once all have been cleared: activations need it before they do."""
+        if all(piece.grad is None for piece in self.pieces):
+            self.grad_shard = None
+
     def join(self, shard: Tensor) -> dict[str, Tensor]:
         """Return whole tensors by name from every rank's vector (n,) that lies like its shard."""
         whole = torch.empty(self.whole.numel(), dtype=shard.dtype, device=shard.device)

@@ -34,13 +34,13 @@ class PeerLost(RuntimeError):
 
 
 class Pending:
-    """A collective under way. It holds what is sent until that may be freed."""
+    """A collective under way. It holds what is sent for as long as it lives itself."""
 
     def __init__(
         self, group: "ProcessGroup", name: str, works: list[dist.Work], sent: Tensor, result: Tensor
     ) -> None:
-        self.group, self.name, self.works, self.result = group, name, works, result
-        self.sent: Tensor | None = sent
+        self.group, self.name, self.works = group, name, works
+        self.sent, self.result = sent, result
 
     def wait(self) -> Tensor:
         """Return the result, usable on the current stream. Raises PeerLost."""
@@ -49,7 +49,7 @@ class Pending:
                 work.wait()
         except RuntimeError as error:
             raise self.group.peer_lost(self.name, error) from None
-        self.works, self.sent = [], None
+        self.works = []
         return self.result
 
 

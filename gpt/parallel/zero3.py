@@ -171,6 +171,7 @@ class Zero3:
             for flat in self.flats:
                 flat.n_users = 0
                 flat.free()
+                flat.drop_cleared()
         self._gather(unit, ahead=0 if is_recomputed else 1)
         for flat in unit.flats:
             is_taped = torch.is_grad_enabled()
