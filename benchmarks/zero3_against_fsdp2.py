@@ -1,9 +1,9 @@
 """Is our ZeRO-3 as fast as PyTorch's FSDP2? Both train one model on the same ranks, step by step in turn.
 
-Same weights, tokens, units (each block; embedding, final norm and head in the root), same unit kept between
+Same weights, tokens, units (each block; embedding, final norm and head in the root), same units kept between
 forward and backward (the root and the last block), same dtypes, torch's fused AdamW, clipping by the global
-norm. Every rank runs one thread. A first phase measures memory and compares the losses; the second times
-ROUNDS pairs of steps. Tokens are random (synthetic): what is measured is sharding.
+norm; on a CPU one thread a rank. First memory and bytes moved are counted, then pairs of steps are timed.
+Tokens are random (synthetic): what is measured is sharding.
 
 Without torchrun it starts two gloo ranks on this machine, about two minutes. On GPUs:
     torchrun --nproc-per-node 8 -m benchmarks.zero3_against_fsdp2 --backend nccl --dtype bf16 --dim 2048
@@ -33,7 +33,7 @@ from gpt.model.loss import mean_loss
 from gpt.model.transformer import Transformer
 from gpt.parallel.memory import TRIES, account, formula, held, peak_above
 from gpt.parallel.process_group import ProcessGroup, open_group
-from gpt.parallel.zero3 import shard_zero3
+from gpt.parallel.zero3 import Zero3, shard_zero3
 
 NAME = "zero3_against_fsdp2"
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -66,65 +66,72 @@ def make_model(options: argparse.Namespace) -> Transformer:
     return model
 
 
-def ours(options: argparse.Namespace, group: ProcessGroup) -> tuple[Engine, dict[str, Any]]:
-    """Return our engine, and its account of memory beside the formula."""
+def shard(options: argparse.Namespace, group: ProcessGroup) -> tuple[Zero3, torch.optim.Optimizer]:
+    """Return the model under our engine, and its optimizer."""
     model = make_model(options)
-    zero3 = shard_zero3(
-        model, list(model.blocks), group, compute_dtype=DTYPES[options.dtype], prefetch=options.prefetch
-    )
-    optimizer = torch.optim.AdamW(zero3.parameters(), lr=1e-3, fused=True)
+    dtype = DTYPES[options.dtype]
+    zero3 = shard_zero3(model, list(model.blocks), group, compute_dtype=dtype, prefetch=options.prefetch)
+    return zero3, torch.optim.AdamW(zero3.parameters(), lr=1e-3, fused=True)
+
+
+def accounts(options: argparse.Namespace, group: ProcessGroup) -> dict[str, Any]:
+    """Return our bytes held and bytes moved beside the formulas; few tokens, so small activations."""
+    zero3, optimizer = shard(options, group)
+    one_sample = tokens(options, group, -1)[:1, :9]
+
+    def step_of_two() -> None:
+        for _ in range(2):
+            mean_loss(zero3.module(one_sample[:, :-1]), one_sample[:, 1:]).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    step_of_two()
+    group.bytes_moved.clear()
+    step_of_two()
+    moved = {name: group.bytes_moved[name] // 2 for name in ("all_gather", "reduce_scatter")}
+    computed, measured, text = account(zero3, optimizer, step_of_two)
+    if group.rank == 0:
+        print(text, flush=True)
+    sizes = [sum(slot.shape.numel() for flat in u.flats for slot in flat.slots) for u in zero3.units]
+    share, size = (group.world_size - 1) / group.world_size, DTYPES[options.dtype].itemsize
+    gathered = 2 * sum(sizes) - sizes[0] - sizes[-1]
+    parts = {name: round(value) for name, value in formula(zero3).items()}
+    return {
+        "n_parameters": sum(sizes),
+        "memory": {
+            "tokens": one_sample.numel(),
+            "formula": parts | {"peak": round(computed)},
+            "measured": held(zero3, optimizer) | {"peak": measured},
+        },
+        "bytes_moved": {
+            "formula": {
+                "all_gather": round(share * size * gathered),
+                "reduce_scatter": round(share * 4 * sum(sizes)),
+            },
+            "per_step": moved,
+            "saved_by_keeping_the_root_and_the_last_block": round(share * size * (sizes[0] + sizes[-1])),
+        },
+    }
+
+
+def ours(options: argparse.Namespace, group: ProcessGroup) -> Engine:
+    """Return our engine."""
+    zero3, optimizer = shard(options, group)
 
     def step(token_ids: Tensor) -> float:
-        loss = mean_loss(model(token_ids[:, :-1]), token_ids[:, 1:])
+        loss = mean_loss(zero3.module(token_ids[:, :-1]), token_ids[:, 1:])
         loss.backward()
         zero3.clip_grad_norm(MAX_NORM)
         optimizer.step()
         optimizer.zero_grad()
         return float(loss.detach())
 
-    one_sample = tokens(options, group, -1)[:1, :9]
-
-    def step_of_two() -> None:
-        for _ in range(2):
-            mean_loss(model(one_sample[:, :-1]), one_sample[:, 1:]).backward()
-        optimizer.step()
-        optimizer.zero_grad()
-
-    step_of_two()
-    computed, measured, text = account(zero3, optimizer, step_of_two)
-    if group.rank == 0:
-        print(text, flush=True)
-    group.bytes_moved.clear()
-    step(one_sample)
-    n = sum(slot.shape.numel() for flat in zero3.flats for slot in flat.slots)
-    root = sum(slot.shape.numel() for slot in zero3.units[0].flats[0].slots)
-    block = sum(slot.shape.numel() for slot in zero3.units[-1].flats[0].slots)
-    share = (group.world_size - 1) / group.world_size
-    size = DTYPES[options.dtype].itemsize
-    rows = formula(zero3)
-    facts = {
-        "n_parameters": n,
-        "memory": {
-            "formula": {name: round(value) for name, value in rows.items()} | {"peak": round(computed)},
-            "measured": held(zero3, optimizer) | {"peak": measured},
-            "tokens": one_sample.numel(),
-        },
-        "bytes_moved": {
-            "per_step": {name: group.bytes_moved[name] for name in ("all_gather", "reduce_scatter")},
-            "formula": {
-                "all_gather": round(share * size * (2 * n - root - block)),
-                "reduce_scatter": round(share * 4 * n),
-            },
-            "saved_by_keeping_the_root_and_the_last_block": round(share * size * (root + block)),
-        },
-    }
-
     def held_bytes() -> int:
         for flat in zero3.flats:
             flat.drop_cleared()
         return sum(held(zero3, optimizer).values())
 
-    return Engine(step=step, held_bytes=held_bytes), facts
+    return Engine(step=step, held_bytes=held_bytes)
 
 
 def theirs(options: argparse.Namespace, group: ProcessGroup) -> Engine:
@@ -173,10 +180,11 @@ def measure(options: argparse.Namespace) -> dict[str, Any] | None:
     if options.backend == "gloo":
         torch.set_num_threads(1)
     with open_group(options.backend, 300.0) as group:
-        mine, facts = ours(options, group)
-        engines = {"ours": mine, "fsdp2": theirs(options, group)}
+        facts = accounts(options, group)
+        engines = {"ours": ours(options, group), "fsdp2": theirs(options, group)}
         batch = tokens(options, group, 0)
-        engines["fsdp2"].step(batch)  # makes the moments
+        for engine in engines.values():
+            engine.step(batch)  # makes the moments
         peaks = dict.fromkeys(engines, sys.maxsize)
         for _ in range(TRIES):
             for name, engine in engines.items():
@@ -188,13 +196,12 @@ def measure(options: argparse.Namespace) -> dict[str, Any] | None:
         for step in range(WARM_STEPS + options.rounds):
             group.step = step
             batch = tokens(options, group, step + 1)
-            losses = []
+            losses = {}
             for name in ("ours", "fsdp2") if step % 2 else ("fsdp2", "ours"):
-                seconds, loss = timed(engines[name], batch, group)
-                losses.append(loss)
+                seconds, losses[name] = timed(engines[name], batch, group)
                 if step >= WARM_STEPS:
                     times[name].append(seconds)
-            gaps.append(abs(losses[0] - losses[1]))
+            gaps.append(abs(losses["ours"] - losses["fsdp2"]))
         if group.rank:
             return None
         medians = {name: statistics.median(values) for name, values in times.items()}
