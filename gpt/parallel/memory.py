@@ -6,22 +6,27 @@ on the way back, too        the whole gradients of the root and of one unit (com
                             reduce-scatter sends and receives (reduce dtype)
 """
 
+import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.optim.optimizer import Optimizer
 from torch.profiler import ProfilerActivity, profile
 
+from gpt.parallel.process_group import Pending
 from gpt.parallel.zero3 import Zero3
 
 SLACK = 0.05
 """Share by which measured and computed may differ: padding, activations, gradients of a few norms."""
 
 
-TRIES = 8
+TRIES = 5
 """Steps, the least peak of which counts: what one of gloo's threads is the last to release, the profiler does
 not see released."""
+PATIENCE_S = 0.002
+"""How long a measured step waits after each collective, so that gloo's threads are not the last."""
 
 
 def formula(zero3: Zero3) -> dict[str, float]:
@@ -90,7 +95,7 @@ def account(zero3: Zero3, optimizer: Optimizer, step: Callable[[], object]) -> t
     tries = []
     for _ in range(TRIES):
         _drop_cleared(zero3)
-        tries.append(peak_above(step, zero3.group.device))
+        tries.append(peak_above(partial(_patiently, step), zero3.group.device))
     above = min(tries)
     after = held(zero3, optimizer)
     at_rest = ("masters", "gradients", "moments")
@@ -101,6 +106,22 @@ def account(zero3: Zero3, optimizer: Optimizer, step: Callable[[], object]) -> t
     lines = [f"{'bytes of one rank':26} {'formula':>15} {'measured':>15}"]
     lines += [f"{name:26} {by_formula:15,.0f} {measured:15,}" for name, by_formula, measured in rows]
     return rows[-1][1], rows[-1][2], "\n".join(lines)
+
+
+def _patiently(step: Callable[[], object]) -> None:
+    """Run a step whose collectives end with a short sleep."""
+    wait = Pending.wait
+
+    def patient_wait(pending: Pending) -> Tensor:
+        result = wait(pending)
+        time.sleep(PATIENCE_S)
+        return result
+
+    Pending.wait = patient_wait  # type: ignore[assignment]
+    try:
+        step()
+    finally:
+        Pending.wait = wait  # type: ignore[method-assign]
 
 
 def _drop_cleared(zero3: Zero3) -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import set_checkpoint_early_stop
 
 from gpt.checkpoint.save_load import model_tensors
 from gpt.parallel.memory import SLACK, account
@@ -82,6 +83,18 @@ def test_every_kind_of_block_trains_as_in_one_process(two: Ranks, case: Case) ->
     assert_equal_runs(two.run(train, case)[0], reference(case, 2))
 
 
+def train_recomputing_to_the_end(group: ProcessGroup, case: Case) -> Run:
+    with set_checkpoint_early_stop(False):
+        return train(group, case)
+
+
+def test_a_block_computed_again_to_its_end_stays(two: Ranks) -> None:
+    """Guards: a recomputed block freed by its own forward pass, just before the way back needs it. Torch
+    mostly stops such a pass early, so that the others would not see it."""
+    case = Case(model=EVERY_DIAL, recompute=True, steps=3)
+    assert_equal_runs(two.run(train_recomputing_to_the_end, case)[0], reference(case, 2))
+
+
 @pytest.mark.parametrize("model", [ODD, MIXTURE], ids=["dense", "mixture"])
 def test_bf16_computes_on_fp32_masters(two: Ranks, model: object) -> None:
     """Guards: masters or a mean rounded to bf16, a router that is not kept in fp32."""
@@ -91,10 +104,11 @@ def test_bf16_computes_on_fp32_masters(two: Ranks, model: object) -> None:
     assert weight_gap == 0.0
 
 
-def test_bytes_moved_are_the_formula(two: Ranks) -> None:
-    """Guards: a unit gathered twice, a reduction of what was reduced; 3 P (W - 1) / W elements a micro batch
-    but for the two gathers saved, of the root and of the last block."""
-    case = Case(model=LARGE, steps=3, accumulation=2)
+@pytest.mark.parametrize("recompute", [False, True])
+def test_bytes_moved_are_the_formula(two: Ranks, recompute: bool) -> None:
+    """Guards: a unit gathered twice, or once more because it is computed again; 3 P (W - 1) / W elements a
+    micro batch but for the two gathers saved, of the root and of the last block."""
+    case = Case(model=LARGE, steps=3, accumulation=2, recompute=recompute)
     model = build(case)
     block = sum(parameter.numel() for parameter in model.blocks[0].parameters())
     root = sum(parameter.numel() for parameter in model.parameters()) - 4 * block
