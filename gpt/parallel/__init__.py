@@ -1,0 +1,1 @@
+"""One model over many processes: a process group, and ZeRO-3 written over its collectives."""
