@@ -46,6 +46,15 @@ PAID = re.compile(
 )
 SPEAKING = re.compile(r" (?:bol|ba+t (?:kr|kar|कर)|speaking|बोल|बात)(?!\w)", re.IGNORECASE)
 SPEAKER = frozenset(("main", "mai", "mein", "me", "i'm", "im", "am", "मैं"))
+INTRODUCES = (
+    re.compile(  # "Priya Sharma bol rahi hoon": in the first person, so a name may stand without "main"
+        r" (?:bol|ba+t kar) rah[ai] (?:hoo?n|hu+n?)(?!\w)| (?:बोल|बात कर) रह[ाी] हू[ँं]", re.IGNORECASE
+    )
+)
+NO_SPEAKER_WORDS = """
+    sach jhooth jhoot saaf seedha phir fir baar hindi english सच झूठ साफ फिर बार हिंदी हिन्दी
+"""
+NO_SPEAKER = frozenset(NO_SPEAKER_WORDS.split())
 THIS_IS = re.compile(rf"(?<!\w)this is (?=(?:{WORD} ){{1,3}}(?:here|speaking|calling)(?!\w))", re.IGNORECASE)
 OWN_NAME = re.compile(rf" (?:ke|k|के) {NAAM} (?:{IS}|se|ka|ke|par|pe|से|का|के|पर)(?!\w)", re.IGNORECASE)
 RESPECT = re.compile(r" (?:ji|जी)(?!\w)", re.IGNORECASE)
@@ -112,6 +121,12 @@ def find_names(text: str) -> Iterator[tuple[int, int]]:
             yield from _words_after(text, match.end())
     for match in SPEAKING.finditer(text):
         yield from _words_before(text, match.start(), only_after=SPEAKER)
+    for match in INTRODUCES.finditer(text):
+        for start, end in _words_before(text, match.start()):
+            words = text[start:end].split()
+            is_named = all(word[0].isupper() or not word.isascii() for word in words)
+            if is_named and not NO_SPEAKER & set(map(str.lower, words)):
+                yield start, end
     for match in OWN_NAME.finditer(text):
         yield from _words_before(text, match.start())
     for match in RESPECT.finditer(text):

@@ -48,6 +48,8 @@ def test_check_digits_by_hand() -> None:
         ("Shri Ramesh Kumar ka khata", "Shri [NAME] ka khata"),
         ("मेरा नाम सुनीता शर्मा है", "मेरा नाम [NAME] है"),
         ("main Sunita bol rahi hoon", "main [NAME] bol rahi hoon"),
+        ("sandesh 1, Priya Sharma bol rahi hoon", "sandesh 1, [NAME] bol rahi hoon"),
+        ("हेलो, रमेश बोल रहा हूँ", "हेलो, [NAME] बोल रहा हूँ"),
         ("payer_name=RAMESH vpa=x.y@ybl", "payer_name=[NAME] vpa=[UPI]"),
         ("Dear RAMESH KUMAR, Rs.500 debited", "Dear [NAME], Rs.500 debited"),
         ("Rs 500 credited from RAMESH KUMAR Ref 12", "Rs 500 credited from [NAME] Ref 12"),
@@ -109,6 +111,9 @@ def test_adversarial_spellings(text: str, expected: str) -> None:
         "Rs.500 debited from A/c XX1234 on 12-03-26",
         "last 4 digit 8250 h, २४ घंटे – wait",
         "sir ji, please ji",
+        "Sach bol raha hoon",
+        "phir se bol rahi hun, paise nahi aaye",
+        "bank se baat kar raha hu",
     ],
 )
 def test_what_stays(text: str) -> None:
