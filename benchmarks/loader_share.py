@@ -1,15 +1,14 @@
-"""What share of a training step is its batch, on a memory map of a billion tokens? And how soon is it there?
+"""What share of a training step is its batch, on a billion tokens? And how soon is the first batch there?
 
-`python -m benchmarks.loader_share` (2 GB of disk, about two minutes) writes a synthetic map, then measures:
-start-up to the first batch, out of a cold and a warm page cache, and what hashing the whole map adds (one
-thread, sha256: what a verified open does); batches a second beside nanoGPT's way (random places, a new map
-and two stacks of rows each batch; written here, its rows are not shuffled), in turns; the wait a step with
-and without prefetch, the step being a sleep as long as a GPU's; the start of an epoch's order as an array
-and as the loader computes it.
+`python -m benchmarks.loader_share` (4 GB of disk, about two minutes) writes synthetic shards, and the same
+tokens as one flat file for nanoGPT's way, then measures: start-up to the first batch out of a cold and a warm
+page cache, which is opening the shards with every byte hashed, and out of the flat file unverified; batches a
+second beside nanoGPT's way (random places, a new map and two stacks of rows each batch; written here, its
+rows are not shuffled), in turns; the wait a step with and without prefetch, the step being a sleep as long as
+a GPU's; the start of an epoch's order as an array and as the loader computes it.
 """
 
 import argparse
-import hashlib
 import os
 import statistics
 import tempfile
@@ -24,6 +23,8 @@ from torch import Tensor
 
 from benchmarks.result_file import write_result
 from gpt.dataset.loader import STORED_LIMIT, GlobalShuffle, TokenWindows
+from gpt.dataset.shard_file import ShardWriter
+from gpt.dataset.shard_set import open_shards, write_shard_set
 from gpt.train.prefetch import Prefetch
 
 BATCH, CONTEXT, SEED = 32, 1024, 1
@@ -33,22 +34,35 @@ STEP_S = BATCH * CONTEXT / GPU_TOKENS_PER_S
 BLOCK = 25
 """Batches of one side before the other has its turn."""
 CHUNK = 2**24
+"""Tokens of a shard: what 64 MB of English are."""
+DOCUMENT = 1024
+FACTS: dict[str, Any] = {"n_vocab": 50257, "end_of_text": 50256}
+FACTS |= {"tokenizer_fingerprint": "0" * 16, "run": "1" * 16}
 
 
-def write_map(path: Path, n_tokens: int) -> None:
-    """Write random tokens of GPT-2's vocabulary, the same block again and again from another place."""
-    block = np.random.default_rng(SEED).integers(50257, size=CHUNK, dtype=np.uint16)
-    with path.open("wb") as file:
-        for start in range(0, n_tokens, CHUNK):
-            file.write(np.roll(block, start // CHUNK)[: n_tokens - start].tobytes())
+def write_tokens(folder: Path, flat: Path, n_tokens: int) -> int:
+    """Write random tokens of GPT-2's vocabulary as shards and as a flat file; return the number of shards."""
+    block = np.random.default_rng(SEED).integers(50256, size=CHUNK - 1, dtype=np.uint16)
+    headers = []
+    with flat.open("wb") as file:
+        for ordinal, start in enumerate(range(0, n_tokens, CHUNK)):
+            ids = np.roll(block, ordinal)[: n_tokens - start - 1]
+            writer = ShardWriter(folder, split="train", ordinal=ordinal, **FACTS)
+            for at in range(0, len(ids), DOCUMENT):
+                writer.add(ids[at : at + DOCUMENT - 1])
+            headers.append(writer.finish())
+            file.write(ids.tobytes())
         file.flush()
         os.fsync(file.fileno())
+    write_shard_set(folder, headers)
+    return len(headers)
 
 
-def drop_from_cache(path: Path) -> None:
-    """Ask the kernel to forget the file; nothing may have it mapped."""
-    with path.open("rb") as file:
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+def drop_from_cache(folder: Path) -> None:
+    """Ask the kernel to forget a folder's files; nothing may have them mapped."""
+    for path in folder.iterdir():
+        with path.open("rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def timed(action: Callable[[], Any]) -> float:
@@ -58,15 +72,14 @@ def timed(action: Callable[[], Any]) -> float:
     return time.perf_counter() - began
 
 
-def open_windows(path: Path) -> TokenWindows:
-    """Map the file and put the loader on it."""
+def open_windows(folder: Path) -> TokenWindows:
+    """Open and verify the shards, and put the loader on them."""
+    return TokenWindows(open_shards(folder, "train", None), CONTEXT, SEED)
+
+
+def open_flat(path: Path) -> TokenWindows:
+    """Map the flat file and put the loader on it: nothing is verified."""
     return TokenWindows(np.memmap(path, dtype=np.uint16, mode="r"), CONTEXT, SEED)
-
-
-def hash_file(path: Path) -> None:
-    """Read and hash all of it."""
-    with path.open("rb") as file:
-        hashlib.file_digest(file, "sha256")
 
 
 def nanogpt_way(path: Path) -> Callable[[int], tuple[Tensor, Tensor]]:
@@ -83,10 +96,10 @@ def nanogpt_way(path: Path) -> Callable[[int], tuple[Tensor, Tensor]]:
     return batch
 
 
-def measure_batches(path: Path, n_batches: int) -> dict[str, Any]:
+def measure_batches(folder: Path, flat: Path, n_batches: int) -> dict[str, Any]:
     """Time batches of both ways in turns; milliseconds."""
-    windows = open_windows(path)
-    sides = {"ours": lambda cursor: windows.batch(cursor, BATCH), "nanogpt_way": nanogpt_way(path)}
+    windows = open_windows(folder)
+    sides = {"ours": lambda cursor: windows.batch(cursor, BATCH), "nanogpt_way": nanogpt_way(flat)}
     times: dict[str, list[float]] = {name: [] for name in sides}
     for start in range(0, n_batches, BLOCK):
         for name, batch in sides.items():
@@ -105,10 +118,10 @@ def measure_batches(path: Path, n_batches: int) -> dict[str, Any]:
     return {**found, "n": n_batches, "ratio_of_medians": round(medians[0] / medians[1], 2)}
 
 
-def measure_waits(path: Path, n_steps: int) -> dict[str, Any]:
+def measure_waits(folder: Path, n_steps: int) -> dict[str, Any]:
     """Time what a step waits for its batch, read when asked and read ahead, in turns; milliseconds."""
     waits: dict[str, list[float]] = {"when_asked": [], "ahead": []}
-    windows = open_windows(path)
+    windows = open_windows(folder)
     windows.batch(0, BATCH)  # the order of the epoch is not a step's affair: measure_orders
     for start in range(0, n_steps, BLOCK):
         places = [(i * BATCH, BATCH) for i in range(start, min(start + BLOCK, n_steps))]
@@ -160,26 +173,28 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where the map is written and deleted; else temporary")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory(dir=args.folder) as folder:
-        path = Path(folder) / "tokens.bin"
-        write_map(path, args.tokens)
-        drop_from_cache(path)
-        start_up = {"first_batch_cold_ms": timed(lambda: open_windows(path).batch(0, BATCH)) * 1000}
-        drop_from_cache(path)
-        start_up["hash_cold_ms"] = timed(lambda: hash_file(path)) * 1000
-        start_up["hash_warm_ms"] = timed(lambda: hash_file(path)) * 1000
-        start_up["first_batch_warm_ms"] = timed(lambda: open_windows(path).batch(0, BATCH)) * 1000
+    with tempfile.TemporaryDirectory(dir=args.folder) as name:
+        folder, flat = Path(name) / "shards", Path(name) / "flat" / "tokens.bin"
+        folder.mkdir()
+        flat.parent.mkdir()
+        n_shards = write_tokens(folder, flat, args.tokens)
+        start_up = {}
+        for cache in ("cold", "warm"):
+            if cache == "cold":
+                drop_from_cache(folder)
+                drop_from_cache(flat.parent)
+            start_up[f"verified_{cache}_ms"] = timed(lambda: open_windows(folder).batch(0, BATCH)) * 1000
+            start_up[f"unverified_{cache}_ms"] = timed(lambda: open_flat(flat).batch(0, BATCH)) * 1000
         result = {
             "tokens": args.tokens,
+            "shards": n_shards,
             "batch": [BATCH, CONTEXT],
             "seed": SEED,
-            "threads": 1,
             "gpu_tokens_per_s": GPU_TOKENS_PER_S,
             "gpu_rate_is": "the goal of 45% MFU for 124M on an H200, not measured here",
-            "source": "a plain memory map; hash_*: sha256 of the whole file in one thread",
-            "start_up": {name: round(value, 1) for name, value in start_up.items()},
-            "batches_warm": measure_batches(path, args.batches),
-            "wait_per_step": measure_waits(path, args.steps),
+            "start_up_to_first_batch": {name: round(value, 1) for name, value in start_up.items()},
+            "batches_warm": measure_batches(folder, flat, args.batches),
+            "wait_per_step": measure_waits(folder, args.steps),
             "orders": measure_orders(args.largest_order),
             "load_average": round(os.getloadavg()[0], 1),
         }
