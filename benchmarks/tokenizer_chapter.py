@@ -206,7 +206,7 @@ def read_results() -> tuple[dict[str, Any], dict[str, Any]]:
     """Return both benchmarks' results."""
     tokens, quality = (
         json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
-        for name in ("tokenizers", "tokenizer_bits_per_byte")
+        for name in ("token_counts", "tokenizer_bits_per_byte")
     )
     return tokens, quality
 

@@ -6,8 +6,8 @@ import os
 import numpy as np
 import pytest
 
+from benchmarks import token_counts, tokenizer_set, tokenizer_texts
 from benchmarks import tokenizer_bits_per_byte as quality
-from benchmarks import tokenizer_set, tokenizer_texts, tokenizers
 from benchmarks.tokenizer_texts import HeldOut
 from gpt.model.flops import training_flops_per_token
 from gpt.tokenizer.tokenizer import char_tokenizer, train_tokenizer
@@ -35,7 +35,7 @@ def test_gpt2_says_hello_world() -> None:
 def test_figures_by_hand() -> None:
     """By hand: "ab cd" and "é": 7 bytes, 3 words; of 2 and 1 tokens: 7/3 bytes a token, 1 token a word. Their
     residuals from 7/3 are 1/3 and -1/3, so its error is sqrt(2 x 2/9) / 3 = 0.2222."""
-    found = tokenizers.figures(["ab cd", "é"], [2, 1])
+    found = token_counts.figures(["ab cd", "é"], [2, 1])
     assert found["tokens"] == 3
     assert (found["bytes_per_token"], found["bytes_per_token_se"]) == (2.3333, 0.2222)
     assert (found["tokens_per_word"], found["tokens_per_word_se"]) == (1.0, 0.0)
@@ -47,28 +47,28 @@ def test_unknown_characters_are_counted_and_nothing_else() -> None:
         "a": HeldOut(texts=["abba", "cab₹c"], description=""),
         "b": HeldOut(texts=["ab", "b"], description=""),
     }
-    rows = [*tokenizers.measure("char", char_tokenizer(["abc"]), {**held_out})]
+    rows = [*token_counts.measure("char", char_tokenizer(["abc"]), {**held_out})]
     assert rows[0] == {"tokenizer": "char", "set": "a", "unknown_characters": 1}
     assert (rows[1]["unknown_characters"], rows[1]["bytes_per_token"]) == (0, 1.0)
-    (row, _) = tokenizers.measure("byte", tokenizer_set.byte_tokenizer("gpt2"), held_out)
+    (row, _) = token_counts.measure("byte", tokenizer_set.byte_tokenizer("gpt2"), held_out)
     assert row["tokens"] == 4 + len("cab₹c".encode())
 
 
 def test_a_pattern_limits_its_vocabularies() -> None:
     """By hand: ` खाता` is cut at each vowel sign: ␣ख, ा, त, ा. A training that ran out of pairs (308 ids on
     TEXT) knows every piece of its text, one with fewer ids does not. Guards: a limit over other pieces."""
-    (word,) = tokenizers.limit("limit", "gpt2", {"a": HeldOut(texts=[" खाता"] * 2, description="")})
+    (word,) = token_counts.limit("limit", "gpt2", {"a": HeldOut(texts=[" खाता"] * 2, description="")})
     assert word["tokens"] == 8
     held_out = {"a": HeldOut(texts=[TEXT, TEXT], description="")}
-    (limit,) = tokenizers.limit("limit", "gpt2", held_out)
-    (all_merged,) = tokenizers.measure("308", train_tokenizer([TEXT], 308, "gpt2"), held_out)
-    (fewer,) = tokenizers.measure("300", train_tokenizer([TEXT], 300, "gpt2"), held_out)
+    (limit,) = token_counts.limit("limit", "gpt2", held_out)
+    (all_merged,) = token_counts.measure("308", train_tokenizer([TEXT], 308, "gpt2"), held_out)
+    (fewer,) = token_counts.measure("300", train_tokenizer([TEXT], 300, "gpt2"), held_out)
     assert limit["tokens"] == all_merged["tokens"] < fewer["tokens"]
 
 
 def test_pieces_show_what_is_no_character() -> None:
     """A worked example: a letter of two bytes in a tokenizer of bytes."""
-    assert tokenizers.pieces(tokenizer_set.byte_tokenizer("gpt2"), "aé") == ["␣", "a", "<c3>", "<a9>"]
+    assert token_counts.pieces(tokenizer_set.byte_tokenizer("gpt2"), "aé") == ["␣", "a", "<c3>", "<a9>"]
 
 
 def test_a_shared_passage_is_found_across_editions() -> None:

@@ -54,6 +54,13 @@ def test_the_prose_on_tokens_is_the_results() -> None:
         words["mixed 16K", "2026-05-03T18:36:02+05:30"] == words["limit of gpt2", "2026-05-03T18:36:02+05:30"]
     )
     assert words["limit of gpt2", "भुगतान"] == 5
+    assert words["limit of modern", "भुगतान"] == 1
+    assert per_token("mixed 16K modern", "Devanagari") > 1.75 * per_token("mixed 16K", "Devanagari")
+    for size in ("4K", "8K", "16K", "32K"):
+        for english in ("novels", "Shakespeare"):
+            assert per_token(f"mixed {size} modern", english) > per_token(f"mixed {size}", english)
+        commands = [per_token(f"mixed {size}{pattern}", "Hinglish commands") for pattern in ("", " modern")]
+        assert 0.97 * commands[0] < commands[1] < commands[0]
     assert words["mixed 16K", "bheja"] == words["mixed 16K", "UPI"] == 1
     sentence = max((word for _, word in words), key=len)
     fewest = words["limit of gpt2", sentence]

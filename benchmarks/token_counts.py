@@ -160,7 +160,7 @@ def main() -> None:
         for name, texts in parts.items()
     }
     result = {"training": training, "held_out": sets}
-    write_result("tokenizers", result | compare(parts["English"], domain, held_out))
+    write_result("token_counts", result | compare(parts["English"], domain, held_out))
 
 
 if __name__ == "__main__":
