@@ -6,11 +6,13 @@ attention a token, the projection in N, the lookup not (gpt/model/flops.py). Bat
 the rates are the same for all; nothing was tuned for any. Trained on the English text of
 benchmarks/tokenizer_texts.py, with tokenizers trained on that very text (GPT-2's on its own), measured on the
 same held-out bytes of novels. Every finished run is written at once: the same command goes on where it was
-stopped. Then `python -m benchmarks.tokenizer_chapter` writes the chapter's tables. Default: 6 tokenizers x
-2 budgets x 3 seeds, on two quiet cores about 40 minutes.
+stopped (remove the result first when conf/laptop.yaml's pretrain section has changed). Then
+`python -m benchmarks.tokenizer_chapter` writes the chapter's tables. Default: 6 tokenizers x 2 budgets x
+3 seeds, on two quiet cores about 40 minutes.
 """
 
 import argparse
+import dataclasses
 import itertools
 import json
 import math
@@ -25,24 +27,26 @@ import torch
 from benchmarks.result_file import RESULTS, command, machine
 from benchmarks.tokenizer_set import SIZES, byte_tokenizer, gpt2_tokenizer, trained
 from benchmarks.tokenizer_texts import english_text, novels
+from gpt.config import load_section
 from gpt.dataset.loader import TokenWindows
 from gpt.evaluate.perplexity import corpus_scores, cut_windows, token_bytes
 from gpt.model.config import ModelConfig
 from gpt.model.flops import count_parameters, training_flops_per_token
 from gpt.model.init_weights import init_weights
 from gpt.model.transformer import Transformer
-from gpt.optim.config import OptimConfig
 from gpt.tokenizer.tokenizer import Tokenizer, char_tokenizer
 from gpt.train.config import TrainConfig
 from gpt.train.loop import train
 from gpt.train.metrics import JsonlSink
 from gpt.train.objective import next_token
+from stages.pretrain import PretrainConfig
 
 PATH = RESULTS / "tokenizer_bits_per_byte.json"
 NAMES = ("char", *SIZES, "GPT-2", "byte")
 DEFAULT = ("char", *SIZES, "GPT-2")
 PATTERN = "gpt2"
-SEQ_LEN, MICRO_BATCH_SIZE = 256, 8
+LAPTOP = load_section(Path(__file__).parents[1] / "conf/laptop.yaml", "pretrain", PretrainConfig)
+SEQ_LEN, MICRO_BATCH_SIZE = LAPTOP.train.seq_len, LAPTOP.train.micro_batch_size
 BATCH_TOKENS = SEQ_LEN * MICRO_BATCH_SIZE
 HELD_OUT_CHARACTERS = 10_000
 """Of each novel; Shakespeare is not among them."""
@@ -50,43 +54,16 @@ HELD_OUT_CHARACTERS = 10_000
 
 def body(vocab_size: int) -> ModelConfig:
     """Return the laptop profile's model with another vocabulary."""
-    return ModelConfig(
-        vocab_size=vocab_size,
-        max_seq_len=SEQ_LEN,
-        dim=128,
-        n_layers=4,
-        n_heads=2,
-        n_kv_heads=2,
-        ffn_dim=352,
-        qk_norm=True,
-    )
+    return dataclasses.replace(LAPTOP.model, vocab_size=vocab_size, attention_backend="sdpa")
 
 
 def dials(seed: int, steps: int) -> TrainConfig:
-    """Return the laptop profile's training, `steps` long."""
-    optim = OptimConfig(
-        name="muon",
-        lr=1.0e-2,
-        matrix_lr=0.02,
-        beta1=0.9,
-        beta2=0.95,
-        weight_decay=0.01,
-        schedule="wsd",
-        warmup_steps=min(10, steps),
-        decay_fraction=0.5,
-        min_lr_ratio=0.1,
-        max_grad_norm=1.0,
-    )
-    return TrainConfig(
+    """Return the laptop profile's training, `steps` long, without saves, samples or a spike guard."""
+    optim = LAPTOP.train.optim
+    return dataclasses.replace(
+        LAPTOP.train,
         seed=seed,
         steps=steps,
-        seq_len=SEQ_LEN,
-        micro_batch_size=MICRO_BATCH_SIZE,
-        grad_accumulation=1,
-        dtype="fp32",
-        compile=False,
-        document_mask=False,
-        recompute_blocks=False,
         eval_every=steps,
         eval_batches=1,
         log_every=50,
@@ -95,12 +72,7 @@ def dials(seed: int, steps: int) -> TrainConfig:
         sample_every=0,
         sample_tokens=0,
         sample_prompts=(),
-        max_minutes=0.0,
-        max_dollars=0.0,
-        dollars_per_hour=0.0,
-        balance_loss=0.0,
-        z_loss=0.0,
-        optim=optim,
+        optim=dataclasses.replace(optim, warmup_steps=min(optim.warmup_steps, steps)),
     )
 
 

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from gpt.model.config import ModelConfig
 from gpt.model.documents import follows_in_document, positions_in_documents, split_documents
-from gpt.model.init_weights import init_weights
 from gpt.model.kv_cache import KVCache
 from gpt.model.transformer import Transformer
 from gpt.tokenizer.special_tokens import IGNORE
+from tests.model.every_part import make
 from tests.tolerances import TOLERANCE
 
 END = 3
@@ -29,18 +29,6 @@ CHANGES = {
 }
 if importlib.util.find_spec("triton"):  # without it tests/kernels says what to install
     CHANGES["flash"] = {"attention_backend": "flash"}
-
-
-def make(config: ModelConfig) -> Transformer:
-    """Weights of 0.2 everywhere, the shares and the bigram table included, so that a leak shows."""
-    model = Transformer(config)
-    init_weights(model, 0, init_std=0.2)
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if name.endswith(("share", "value_mix", "table.weight")):
-                parameter.copy_(torch.rand(parameter.shape, generator=generator))
-    return model.eval()
 
 
 def packed() -> tuple[Tensor, Tensor]:

@@ -9,10 +9,10 @@ from gpt.model.bigram_embedding import BigramEmbedding
 from gpt.model.config import ModelConfig
 from gpt.model.dropout import Dropout
 from gpt.model.flops import count_parameters
-from gpt.model.init_weights import init_weights
 from gpt.model.kv_cache import KVCache
 from gpt.model.token_shift import TokenShift
 from gpt.model.transformer import Transformer
+from tests.model.every_part import make
 from tests.tolerances import TOLERANCE
 
 EVERY_DIAL = {"token_shift": True, "value_residual": True, "bigram_rows": 500, "norm_gain": False}
@@ -22,18 +22,6 @@ EVERY_DIAL = {"token_shift": True, "value_residual": True, "bigram_rows": 500, "
 def config(modern: ModelConfig) -> ModelConfig:
     """The tiny modern model with every dial of fast small-scale training."""
     return dataclasses.replace(modern, n_layers=3, **EVERY_DIAL)
-
-
-def make(config: ModelConfig) -> Transformer:
-    """Weights of 0.2 everywhere, the bigram table and the shares included, so that each one matters."""
-    model = Transformer(config)
-    init_weights(model, 0, init_std=0.2)
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if name.endswith(("share", "value_mix", "table.weight")):
-                parameter.copy_(torch.rand(parameter.shape, generator=generator))
-    return model.eval()
 
 
 def test_token_shift_by_hand() -> None:
