@@ -3,6 +3,7 @@
 Not a benchmark of its own: export_against_peers starts it.
 """
 
+import argparse
 import json
 import os
 import sys
@@ -20,6 +21,7 @@ os.environ.update(
 
 def main() -> None:
     """Answer the question on stdin."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
     from vllm import LLM, SamplingParams
 
     question = json.load(sys.stdin)
