@@ -79,7 +79,7 @@ def rounded(model: Transformer, group_size: int = 64) -> Transformer:
 def our_answer(model: Transformer, ids: Sequence[int], banned: Sequence[int]) -> tuple[Answer, Answer]:
     """Decode greedily with our cache; return it with log-probabilities among what is allowed, and among all.
 
-    llama.cpp says the latter, the others the former.
+    transformers says the former, the others the latter.
     """
     cache = KVCache(model.config, 1, device="cpu", dtype=torch.float32)
     allowed: Answer = []
@@ -190,7 +190,7 @@ def rows_of(
     rows: list[dict[str, Any]] = []
 
     def add(peer: str, form: str, theirs: Answer) -> None:
-        ours = among_all if peer == "llama.cpp" else allowed
+        ours = allowed if peer == "transformers" else among_all
         rows.append({"model": name, "peer": peer, "file": form, **compare(ours, theirs)})
         print(rows[-1], file=sys.stderr, flush=True)
 
