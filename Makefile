@@ -75,6 +75,7 @@ test-peers: setup $(VENV)-peers/.ready  ## needs .venv-peers
 
 bench-peers: setup $(VENV)-peers/.ready .deps/.ready  ## beside transformers, tokenizers, rustbpe, rensa, Dask, Ray
 	$(VENV)-peers/bin/python -m benchmarks.logits_against_transformers
+	$(VENV)-peers/bin/python -m benchmarks.export_against_peers --model smollm2-135m
 	$(PY) -m benchmarks.bpe_training --peers-python $(VENV)-peers/bin/python
 	PYTHONPATH=.:.deps $(PY) -m benchmarks.near_duplicates
 	PYTHONPATH=.:.deps $(PY) -m benchmarks.cluster_engines

@@ -12,6 +12,7 @@ from typer.exceptions import TyperException
 
 from rawgpt.doctor import doctor
 from rawgpt.exit_codes import EXIT_FAULT, EXIT_GOOD, EXIT_PASSING, EXIT_USER, PassingFailure
+from rawgpt.export import export
 from rawgpt.plan import plan
 from rawgpt.sample import sample
 from rawgpt.serve import serve
@@ -30,7 +31,7 @@ cli = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-COMMANDS = (sample, serve, doctor, verify, plan, summary)
+COMMANDS = (sample, serve, export, doctor, verify, plan, summary)
 for each in COMMANDS:
     cli.command()(each)
 

@@ -1,8 +1,9 @@
-"""A GGUF file of the Llama architecture (Mixtral too), read: weights dequantized to fp32, config, tokenizer.
+"""A GGUF file of a Llama, Mixtral or Qwen3, read: weights dequantized to fp32, config, tokenizer.
 
 The `gguf` package, llama.cpp's own, parses the container and dequantizes its block formats; names, shapes,
-limits and the rotation are ours. Llama.cpp turns neighbouring pairs (x[2i], x[2i+1]) of a head where we turn
-halves (x[i], x[i + D/2]), so the rows of q and k are put in our order. A tied output is left out of the file.
+limits and the rotation are ours. For a Llama, llama.cpp turns neighbouring pairs (x[2i], x[2i+1]) of a head
+where we turn halves (x[i], x[i + D/2]), so the rows of q and k are put in our order; for a Qwen3 it turns
+halves as we do. A tied output is left out of the file. Written are such files by gpt/export/gguf_file.py.
 Not here: other architectures, files in several parts, scaled rotation.
 """
 
@@ -35,6 +36,8 @@ NAMES = NameTable(
         "attention.k_proj": "attn_k",
         "attention.v_proj": "attn_v",
         "attention.o_proj": "attn_output",
+        "attention.q_norm": "attn_q_norm",
+        "attention.k_norm": "attn_k_norm",
         "ffn_norm": "ffn_norm",
         "feed_forward.gate_proj": "ffn_gate",
         "feed_forward.up_proj": "ffn_up",
@@ -45,6 +48,7 @@ NAMES = NameTable(
         "feed_forward.experts_down": "ffn_down_exps",
     },
 )
+ARCHITECTURES = ("llama", "qwen3", "qwen3moe")
 PRE_TOKENIZERS = {"gpt-2": "gpt2", "smollm": "smollm"}
 """llama.cpp's name of a split -> ours."""
 NORMAL, CONTROL = 1, 3
@@ -91,30 +95,33 @@ def _read_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 def gguf_config(fields: dict[str, Any], where: str, *, tied: bool) -> ModelConfig:
     """Return the architecture that a file's key-values mean; refuses what we cannot hold."""
     config = ForeignConfig(fields, where)
-    if fields.get("general.architecture") != "llama":
+    arch = fields.get("general.architecture")
+    if arch not in ARCHITECTURES:
         raise ValueError(
-            f"{where}: general.architecture: {fields.get('general.architecture')!r} is not read; 'llama' is"
+            f"{where}: general.architecture: {arch!r} is not read; {', '.join(map(repr, ARCHITECTURES))} are"
         )
     config.only("split.count", 0, 1)
-    config.only("llama.rope.scaling.type", "none")
-    dim, n_heads = config.integer("llama.embedding_length"), config.integer("llama.attention.head_count")
+    config.only(f"{arch}.rope.scaling.type", "none")
+    dim, n_heads = config.integer(f"{arch}.embedding_length"), config.integer(f"{arch}.attention.head_count")
     for key in ("rope.dimension_count", "attention.key_length", "attention.value_length"):
-        config.only(f"llama.{key}", dim // n_heads)
+        config.only(f"{arch}.{key}", dim // n_heads)
     experts = {}
-    if fields.get("llama.expert_count"):
-        experts["n_experts"] = config.integer("llama.expert_count")
-        experts["n_experts_per_token"] = config.integer("llama.expert_used_count")
+    if fields.get(f"{arch}.expert_count"):
+        experts["n_experts"] = config.integer(f"{arch}.expert_count")
+        experts["n_experts_per_token"] = config.integer(f"{arch}.expert_used_count")
+    ffn_key = "expert_feed_forward_length" if arch == "qwen3moe" else "feed_forward_length"
     return config.architecture(
-        vocab_size=config.integer("llama.vocab_size", len(fields.get("tokenizer.ggml.tokens", ()))),
-        max_seq_len=config.integer("llama.context_length"),
+        vocab_size=config.integer(f"{arch}.vocab_size", len(fields.get("tokenizer.ggml.tokens", ()))),
+        max_seq_len=config.integer(f"{arch}.context_length"),
         dim=dim,
-        n_layers=config.integer("llama.block_count"),
+        n_layers=config.integer(f"{arch}.block_count"),
         n_heads=n_heads,
-        n_kv_heads=config.integer("llama.attention.head_count_kv", n_heads),
-        ffn_dim=config.integer("llama.feed_forward_length"),
-        norm_eps=_shortest(config.number("llama.attention.layer_norm_rms_epsilon")),
-        rope_theta=_shortest(config.number("llama.rope.freq_base", 10000.0)),
+        n_kv_heads=config.integer(f"{arch}.attention.head_count_kv", n_heads),
+        ffn_dim=config.integer(f"{arch}.{ffn_key}"),
+        norm_eps=_shortest(config.number(f"{arch}.attention.layer_norm_rms_epsilon")),
+        rope_theta=_shortest(config.number(f"{arch}.rope.freq_base", 10000.0)),
         tie_embeddings=tied,
+        qk_norm=arch.startswith("qwen3"),
         **experts,
     )
 
@@ -130,16 +137,26 @@ def read_gguf_tensors(tensors: dict[str, Tensor], config: ModelConfig, where: st
     ours = {}
     for name, shape in expected_shapes(config).items():
         tensor = source.take(NAMES.theirs(name), shape)
-        is_turned = name.endswith(("q_proj.weight", "k_proj.weight"))
-        ours[name] = half_split(tensor, config.head_dim) if is_turned else tensor
+        ours[name] = half_split(tensor, config.head_dim) if is_turned(name, config) else tensor
     source.finish()
     return ours
+
+
+def is_turned(name: str, config: ModelConfig) -> bool:
+    """Tell whether llama.cpp keeps the rows of one of our tensors in another order."""
+    return not config.qk_norm and name.endswith(("q_proj.weight", "k_proj.weight"))
 
 
 def half_split(weight: Tensor, head_dim: int) -> Tensor:
     """Reorder the rows (out, in) of each head: pair i moves from rows 2i, 2i+1 to rows i, i + D/2."""
     pairs = weight.unflatten(0, (-1, head_dim // 2, 2))  # (H, D/2, 2, in)
     return pairs.transpose(1, 2).reshape(weight.shape)
+
+
+def neighbouring_pairs(weight: Tensor, head_dim: int) -> Tensor:
+    """Undo half_split, on any rows (out, ...) of heads."""
+    halves = weight.unflatten(0, (-1, 2, head_dim // 2))  # (H, 2, D/2, ...)
+    return halves.transpose(1, 2).reshape(weight.shape)
 
 
 def _tokenizer(fields: dict[str, Any], where: str) -> Tokenizer:

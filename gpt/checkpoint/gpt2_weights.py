@@ -1,17 +1,27 @@
-"""GPT-2 as Hugging Face keeps it, read into the model's GPT-2 mode.
+"""GPT-2 as Hugging Face keeps it, read into the model's GPT-2 mode, and written out of it.
 
 Its linear layers are Conv1D: weights stand (in, out) and are turned over here; query, key and value are one
 layer, cut in three. The file of the hub has bare names and carries the causal mask as buffers, newer files
-put `transformer.` in front: both are read, the buffers are dropped. Without lm_head the output is tied.
+put `transformer.` in front: both are read without the buffers, the newer form is written. Without lm_head
+the output is tied.
 """
 
 import re
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from gpt.checkpoint.foreign_format import ForeignConfig, ForeignTensors, NameTable, expected_shapes
+from gpt.checkpoint.foreign_format import (
+    ForeignConfig,
+    ForeignTensors,
+    NameTable,
+    expected_shapes,
+    refuse_unheld,
+)
+from gpt.checkpoint.save_load import model_tensors
 from gpt.model.config import ModelConfig
+from gpt.model.transformer import Transformer
 
 NAMES = NameTable(
     outer={"embed": "wte", "position": "wpe", "final_norm": "ln_f"},
@@ -26,6 +36,12 @@ NAMES = NameTable(
 )
 BUFFER = re.compile(r"(transformer\.)?h\.\d+\.attn\.(bias|masked_bias)")
 FUSED = ("q_proj", "k_proj", "v_proj")
+MODE = {"norm": "layernorm", "activation": "gelu", "position": "learned", "bias": True}
+"""The dials that make a GPT-2."""
+HELD = frozenset(
+    {*MODE, "vocab_size", "max_seq_len", "dim", "n_layers", "n_heads", "n_kv_heads", "ffn_dim", "norm_eps"}
+    | {"tie_embeddings", "rope_theta", "n_experts_per_token"}  # the last two mean nothing here
+)
 
 
 def gpt2_config(content: dict[str, Any], where: str) -> ModelConfig:
@@ -45,11 +61,8 @@ def gpt2_config(content: dict[str, Any], where: str) -> ModelConfig:
         n_heads=n_heads,
         n_kv_heads=n_heads,
         ffn_dim=config.integer("n_inner", 4 * dim),
-        norm="layernorm",
         norm_eps=config.number("layer_norm_epsilon"),
-        activation="gelu",
-        position="learned",
-        bias=True,
+        **MODE,
         tie_embeddings=config.boolean("tie_word_embeddings", True),
     )
 
@@ -85,3 +98,50 @@ def _cut_fused(source: ForeignTensors, theirs: str, layer: int, dim: int) -> dic
         ours[f"blocks.{layer}.attention.{name}.weight"] = w.contiguous()  # (C, C)
         ours[f"blocks.{layer}.attention.{name}.bias"] = b.contiguous()
     return ours
+
+
+def gpt2_tensors(model: Transformer) -> dict[str, Tensor]:
+    """Return a model's tensors under GPT-2's names; raises ValueError for a dial that GPT-2 lacks."""
+    check_gpt2(model.config)
+    ours = model_tensors(model)
+    theirs: dict[str, Tensor] = {}
+    for layer in range(model.config.n_layers):
+        for kind in ("weight", "bias"):
+            parts = [ours.pop(f"blocks.{layer}.attention.{name}.{kind}") for name in FUSED]
+            fused = torch.cat(parts)  # (3C, C) or (3C,)
+            theirs[f"transformer.{NAMES.blocks}.{layer}.attn.c_attn.{kind}"] = fused.t().contiguous()
+    for name, tensor in ours.items():
+        if name == "lm_head.weight":
+            theirs[name] = tensor
+            continue
+        is_conv = name.startswith("blocks.") and tensor.ndim == 2
+        theirs[f"transformer.{NAMES.theirs(name)}"] = tensor.T.contiguous() if is_conv else tensor
+    return theirs
+
+
+def check_gpt2(config: ModelConfig) -> None:
+    """Raise ValueError that names the first dial which GPT-2 cannot hold."""
+    refuse_unheld(config, HELD, "GPT-2")
+    for dial, value in (*MODE.items(), ("n_kv_heads", config.n_heads)):
+        if getattr(config, dial) != value:
+            raise ValueError(
+                f"{dial}: {getattr(config, dial)!r} cannot be held by the GPT-2 format; it has {value!r}"
+            )
+
+
+def gpt2_content(config: ModelConfig) -> dict[str, Any]:
+    """Return GPT-2's config.json."""
+    return {
+        "architectures": ["GPT2LMHeadModel"],
+        "model_type": "gpt2",
+        "vocab_size": config.vocab_size,
+        "n_positions": config.max_seq_len,
+        "n_embd": config.dim,
+        "n_layer": config.n_layers,
+        "n_head": config.n_heads,
+        "n_inner": config.ffn_dim,
+        "layer_norm_epsilon": config.norm_eps,
+        "activation_function": "gelu_new",
+        "tie_word_embeddings": config.tie_embeddings,
+        "torch_dtype": "float32",
+    }

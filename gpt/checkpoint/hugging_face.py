@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gpt.checkpoint.foreign_format import ForeignModel
 from gpt.checkpoint.gpt2_weights import gpt2_config, read_gpt2
-from gpt.checkpoint.llama_weights import llama_config, read_llama
+from gpt.checkpoint.llama_weights import FAMILIES, llama_config, read_llama
 from gpt.checkpoint.manifest import MANIFEST, check_manifest, file_sha256
 from gpt.checkpoint.safetensors import read_safetensors
 from gpt.model.config import ModelConfig
@@ -20,7 +20,7 @@ from gpt.tokenizer.byte_level import pad_vocabulary
 from gpt.tokenizer.hugging_face import load_hugging_face_tokenizer
 
 WEIGHTS, INDEX, CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"
-MODEL_TYPES = ("gpt2", "llama", "mixtral")
+MODEL_TYPES = ("gpt2", *FAMILIES)
 
 
 def is_hugging_face(folder: Path) -> bool:

@@ -1,11 +1,14 @@
-"""Llama and Mixtral as Hugging Face keeps them: names and config, in and out.
+"""Llama, Mixtral and Qwen3 (dense and mixture) as Hugging Face keeps them: names and config, in and out.
 
-Both turn halves of a head (rotate_half) as we do, so no weight is permuted. A Mixtral keeps each expert
-apart, under w1 (gate), w2 (down), w3 (up); ours are stacked. Names follow the files that transformers
-writes; a Llama with QK-norm, biases, scaled rotation or a sliding window is another model and is refused.
+All turn halves of a head (rotate_half) as we do, so no weight is permuted. Qwen3 is a Llama with QK-norm,
+its mixture a Mixtral with it. A mixture keeps each expert apart, ours are stacked; Mixtral calls its three
+matrices w1 (gate), w2 (down), w3 (up). Names follow the files that transformers writes; biases, scaled
+rotation and a sliding window make another model, which is refused.
 """
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +40,12 @@ HELD = frozenset(
         "norm_eps",
         "rope_theta",
         "tie_embeddings",
-        "n_experts_per_token",  # without experts it means nothing
+        "qk_norm",
+        "n_experts",
+        "n_experts_per_token",
     }
 )
-NAMES = NameTable(
+_LLAMA = NameTable(
     outer={"embed": "model.embed_tokens", "final_norm": "model.norm", "lm_head": "lm_head"},
     blocks="model.layers",
     inner={
@@ -49,31 +54,91 @@ NAMES = NameTable(
         "attention.k_proj": "self_attn.k_proj",
         "attention.v_proj": "self_attn.v_proj",
         "attention.o_proj": "self_attn.o_proj",
+        "attention.q_norm": "self_attn.q_norm",
+        "attention.k_norm": "self_attn.k_norm",
         "ffn_norm": "post_attention_layernorm",
         "feed_forward.gate_proj": "mlp.gate_proj",
         "feed_forward.up_proj": "mlp.up_proj",
         "feed_forward.down_proj": "mlp.down_proj",
-        "feed_forward.router": "block_sparse_moe.gate",
     },
 )
-EXPERTS = {"experts_gate": "w1", "experts_down": "w2", "experts_up": "w3"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Family:
+    """One of the model types of this file."""
+
+    model_type: str
+    architecture: str
+    """transformers' class."""
+    mixture: str = ""
+    """What a block's mixture is called; empty for a dense model."""
+    experts: Mapping[str, str] = field(default_factory=dict)
+    """Our stacked tensors -> the matrix of one expert."""
+    ffn_key: str = "intermediate_size"
+    n_experts_key: str = ""
+
+    @property
+    def names(self) -> NameTable:
+        """Our tensor names in this family's words."""
+        router = {"feed_forward.router": f"{self.mixture}.gate"} if self.mixture else {}
+        return replace(_LLAMA, inner={**_LLAMA.inner, **router})
+
+
+FAMILIES = {
+    family.model_type: family
+    for family in (
+        Family(model_type="llama", architecture="LlamaForCausalLM"),
+        Family(
+            model_type="mixtral",
+            architecture="MixtralForCausalLM",
+            mixture="block_sparse_moe",
+            experts={"experts_gate": "w1", "experts_down": "w2", "experts_up": "w3"},
+            n_experts_key="num_local_experts",
+        ),
+        Family(model_type="qwen3", architecture="Qwen3ForCausalLM"),
+        Family(
+            model_type="qwen3_moe",
+            architecture="Qwen3MoeForCausalLM",
+            mixture="mlp",
+            experts={f"experts_{kind}": f"{kind}_proj" for kind in ("gate", "down", "up")},
+            ffn_key="moe_intermediate_size",
+            n_experts_key="num_experts",
+        ),
+    )
+}
+
+
+def family_of(config: ModelConfig) -> Family:
+    """Return the family that holds an architecture; raises ValueError for a dial that none can hold."""
+    kind = ("qwen3_moe" if config.n_experts else "qwen3") if config.qk_norm else ""
+    family = FAMILIES[kind or ("mixtral" if config.n_experts else "llama")]
+    refuse_unheld(config, HELD, family.architecture.removesuffix("ForCausalLM"))
+    return family
 
 
 def llama_config(content: dict[str, Any], where: str) -> ModelConfig:
-    """Return the architecture that a Llama's or Mixtral's config.json means; refuses what we cannot hold."""
+    """Return the architecture that a config.json of these families means; refuses what we cannot hold."""
     config = ForeignConfig(content, where)
+    family = FAMILIES[content["model_type"]]
     config.only("hidden_act", "silu")
     for key in ("attention_bias", "mlp_bias"):
         config.only(key, False)
     config.only("rope_scaling", None)
     config.only("sliding_window", None)
+    config.only("use_sliding_window", False)
     config.only("quantization_config", None)
     n_heads, dim = config.integer("num_attention_heads"), config.integer("hidden_size")
     config.only("head_dim", dim // n_heads, None)
     experts = {}
-    if content["model_type"] == "mixtral":
-        experts["n_experts"] = config.integer("num_local_experts")
+    if family.mixture:
+        experts["n_experts"] = config.integer(family.n_experts_key)
         experts["n_experts_per_token"] = config.integer("num_experts_per_tok")
+    if family.model_type == "qwen3_moe":
+        config.only("decoder_sparse_step", 1)
+        config.only("mlp_only_layers", [], None)
+        if not config.boolean("norm_topk_prob", False):
+            raise ValueError(f"{where}: norm_topk_prob: false is not held here; true is expected")
     return config.architecture(
         vocab_size=config.integer("vocab_size"),
         max_seq_len=config.integer("max_position_embeddings"),
@@ -81,10 +146,11 @@ def llama_config(content: dict[str, Any], where: str) -> ModelConfig:
         n_layers=config.integer("num_hidden_layers"),
         n_heads=n_heads,
         n_kv_heads=config.integer("num_key_value_heads", n_heads),
-        ffn_dim=config.integer("intermediate_size"),
+        ffn_dim=config.integer(family.ffn_key),
         norm_eps=config.number("rms_norm_eps"),
         rope_theta=_rope_theta(config),
         tie_embeddings=config.boolean("tie_word_embeddings", False),
+        qk_norm=family.model_type.startswith("qwen3"),
         **experts,
     )
 
@@ -105,50 +171,46 @@ def _rope_theta(config: ForeignConfig) -> float:
 
 
 def read_llama(tensors: dict[str, Tensor], config: ModelConfig, where: str) -> dict[str, Tensor]:
-    """Return a Llama's or Mixtral's tensors under our names, fp32; refuses missing, surplus, misshapen."""
-    source = ForeignTensors(tensors, where)
+    """Return the tensors of a file under our names, fp32; refuses missing, surplus, misshapen ones."""
+    source, family = ForeignTensors(tensors, where), family_of(config)
     if config.tie_embeddings:
         source.drop_copy("lm_head.weight", "model.embed_tokens.weight")
     ours = {}
     for name, shape in expected_shapes(config).items():
-        if experts := _expert_names(name, config):
+        if experts := _expert_names(name, config.n_experts, family):
             ours[name] = torch.stack([source.take(theirs, shape[1:]) for theirs in experts])  # (E, out, in)
         else:
-            ours[name] = source.take(NAMES.theirs(name), shape)
+            ours[name] = source.take(family.names.theirs(name), shape)
     source.finish()
     return ours
 
 
-def _expert_names(ours: str, config: ModelConfig) -> list[str]:
+def _expert_names(ours: str, n_experts: int, family: Family) -> list[str]:
     """Return the names of the experts that a stacked tensor of ours holds; none for other tensors."""
     module, _, kind = ours.rpartition(".")
-    if kind not in EXPERTS:
+    if kind not in family.experts:
         return []
-    prefix = f"{NAMES.blocks}.{module.split('.')[1]}.block_sparse_moe.experts"
-    return [f"{prefix}.{e}.{EXPERTS[kind]}.weight" for e in range(config.n_experts)]
+    prefix = f"{_LLAMA.blocks}.{module.split('.')[1]}.{family.mixture}.experts"
+    return [f"{prefix}.{e}.{family.experts[kind]}.weight" for e in range(n_experts)]
 
 
 def llama_tensors(model: Transformer) -> dict[str, Tensor]:
     """Return a model's tensors under Hugging Face's names; raises ValueError for a dial it cannot hold."""
-    config = model.config
-    if config.n_experts:
-        refuse_unheld(config, HELD | {"n_experts"}, "Mixtral")
-    else:
-        refuse_unheld(config, HELD, "Llama")
+    config, family = model.config, family_of(model.config)
     theirs: dict[str, Tensor] = {}
     ours = model_tensors(model)
     if odd := sorted(ours.keys() ^ expected_shapes(config).keys()):
         raise ValueError(f"model: tensor {odd[0]!r} is no float weight; a Llama file holds floats alone")
     for name, tensor in ours.items():
-        if experts := _expert_names(name, config):
+        if experts := _expert_names(name, config.n_experts, family):
             theirs |= dict(zip(experts, tensor, strict=True))
         else:
-            theirs[NAMES.theirs(name)] = tensor
+            theirs[family.names.theirs(name)] = tensor
     return theirs
 
 
 def save_llama(folder: Path, model: Transformer, *, end_of_text: int | None = None) -> None:
-    """Write a model as a Hugging Face Llama, or Mixtral when it has experts, atomically.
+    """Write a model as a Hugging Face Llama, or what its experts and QK-norm make of it, atomically.
 
     The tokenizer is not written. Raises ValueError that names a dial which the format cannot hold.
     """
@@ -160,10 +222,11 @@ def save_llama(folder: Path, model: Transformer, *, end_of_text: int | None = No
 
 
 def hugging_face_config(config: ModelConfig) -> dict[str, Any]:
-    """Return the config.json of a Llama or Mixtral; theta stands twice, for old readers and new."""
+    """Return the config.json of an architecture; theta stands twice, for old readers and new."""
+    family = family_of(config)
     content: dict[str, Any] = {
-        "architectures": ["MixtralForCausalLM" if config.n_experts else "LlamaForCausalLM"],
-        "model_type": "mixtral" if config.n_experts else "llama",
+        "architectures": [family.architecture],
+        "model_type": family.model_type,
         "vocab_size": config.vocab_size,
         "max_position_embeddings": config.max_seq_len,
         "hidden_size": config.dim,
@@ -179,7 +242,22 @@ def hugging_face_config(config: ModelConfig) -> dict[str, Any]:
         "tie_word_embeddings": config.tie_embeddings,
         "torch_dtype": "float32",
     }
-    if config.n_experts:
-        more = {"num_local_experts": config.n_experts, "num_experts_per_tok": config.n_experts_per_token}
-        return content | more | {"sliding_window": None}
-    return content | {"attention_bias": False, "mlp_bias": False}
+    if family.mixture:
+        content[family.n_experts_key] = config.n_experts
+        content["num_experts_per_tok"] = config.n_experts_per_token
+    return content | ONLY_THERE[family.model_type] | {family.ffn_key: config.ffn_dim}
+
+
+ONLY_THERE: dict[str, dict[str, Any]] = {
+    "llama": {"attention_bias": False, "mlp_bias": False},
+    "mixtral": {"sliding_window": None},
+    "qwen3": {"attention_bias": False, "use_sliding_window": False},
+    "qwen3_moe": {
+        "attention_bias": False,
+        "use_sliding_window": False,
+        "norm_topk_prob": True,
+        "decoder_sparse_step": 1,
+        "mlp_only_layers": [],
+    },
+}
+"""Keys that one family alone has, at the one value that we compute."""

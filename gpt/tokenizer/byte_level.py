@@ -98,11 +98,38 @@ def _check_merges(ranks: dict[bytes, int], merges: list[tuple[bytes, bytes]], wh
         last = ranks[token]
         makers[token].add(pair)
     for token, pairs in makers.items():
-        if _last_pair(token, ranks) not in pairs:
+        if last_pair(token, ranks) not in pairs:
             raise ValueError(f"{where}: token {token!r} is not reached by its merges when merged by id")
 
 
-def _last_pair(token: bytes, ranks: dict[bytes, int]) -> tuple[bytes, ...]:
+def to_symbols(token: bytes) -> str:
+    """Return a token in GPT-2's byte symbols."""
+    return "".join(_symbols()[byte] for byte in token)
+
+
+@cache
+def _symbols() -> dict[int, str]:
+    return {byte: symbol for symbol, byte in byte_symbols().items()}
+
+
+def merges_of(tokenizer: Tokenizer) -> list[tuple[bytes, bytes]]:
+    """Return the merges of a byte-level BPE in order: the pair that makes each token, by id.
+
+    Raises ValueError for a token that no pair makes.
+    """
+    ranks = dict(zip(tokenizer.tokens, tokenizer.ordinary_ids, strict=True))
+    merges = []
+    for token in tokenizer.tokens:
+        if len(token) == 1:
+            continue
+        pair = last_pair(token, ranks)
+        if len(pair) != 2:
+            raise ValueError(f"tokenizer: no merge makes {token!r}; such a vocabulary cannot be exported")
+        merges.append((pair[0], pair[1]))
+    return merges
+
+
+def last_pair(token: bytes, ranks: dict[bytes, int]) -> tuple[bytes, ...]:
     """Join the bytes of a token by rank, below its own; return the parts that are left."""
     parts = [token[i : i + 1] for i in range(len(token))]
     below = ranks[token]

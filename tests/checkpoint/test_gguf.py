@@ -96,7 +96,7 @@ def test_rows_behind_the_vocabulary_get_a_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"general.architecture": "qwen3"}, "general.architecture: 'qwen3' is not read"),
+        ({"general.architecture": "qwen2"}, "general.architecture: 'qwen2' is not read"),
         ({"llama.rope.scaling.type": "yarn"}, "llama.rope.scaling.type: 'yarn'"),
         ({"llama.rope.dimension_count": 4}, "llama.rope.dimension_count: 4 is not held here; 8"),
         ({"llama.block_count": 3}, r"tensor 'blk\.2\..*' is missing"),

@@ -1,5 +1,6 @@
 """gpt/checkpoint/gpt2_weights.py: GPT-2's file into GPT-2 mode."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -7,11 +8,16 @@ import pytest
 import torch
 from torch import Tensor
 
+from gpt.checkpoint.gpt2_weights import MODE, check_gpt2, gpt2_content
+from gpt.checkpoint.gpt2_weights import gpt2_tensors as written
 from gpt.checkpoint.hugging_face import read_weights
-from gpt.checkpoint.save_load import load_tensors
+from gpt.checkpoint.safetensors import write_safetensors
+from gpt.checkpoint.save_load import load_tensors, model_tensors
+from gpt.model.config import ModelConfig
 from gpt.model.transformer import Transformer
 from tests.checkpoint.foreign_files import GPT2, gpt2_tensors, save_folder
 from tests.checkpoint.foreign_forward import gpt2_logits
+from tests.generate.tiny_checkpoint import random_model
 from tests.tolerances import TOLERANCE
 
 IDS = [3, 1, 4, 1, 5, 9, 2, 6]
@@ -92,10 +98,58 @@ def test_odd_tensors_are_named(tmp_path: Path, change: dict[str, Any], message: 
         ({"n_head": 5}, r"config\.json: n_heads: 5 does not divide dim 24"),
         ({"n_embd": "24"}, "n_embd: a positive integer is expected, got '24'"),
         ({"layer_norm_epsilon": None}, "layer_norm_epsilon: a positive number is expected"),
-        ({"model_type": "gpt_neo"}, "model_type: 'gpt_neo' is not read; gpt2, llama, mixtral are"),
+        (
+            {"model_type": "gpt_neo"},
+            "model_type: 'gpt_neo' is not read; gpt2, llama, mixtral",
+        ),
     ],
 )
 def test_configs_that_are_another_model(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     """Guards: another function computed with GPT-2's weights, and no word."""
     with pytest.raises(ValueError, match=message):
         read_weights(save_folder(tmp_path, GPT2 | change, gpt2_tensors()))
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_written_and_read_back(tmp_path: Path, tied: bool) -> None:
+    """Guards: query, key and value fused in another order, a Conv1D written as a linear layer."""
+    config = ModelConfig(
+        vocab_size=40,
+        max_seq_len=16,
+        dim=24,
+        n_layers=2,
+        n_heads=3,
+        n_kv_heads=3,
+        ffn_dim=40,
+        norm="layernorm",
+        activation="gelu",
+        position="learned",
+        bias=True,
+        tie_embeddings=tied,
+    )
+    model = random_model(config)
+    write_safetensors(tmp_path / "model.safetensors", written(model))
+    (tmp_path / "config.json").write_text(json.dumps(gpt2_content(config)))
+    read, tensors = read_weights(tmp_path)
+    assert read == config
+    expected = model_tensors(model)
+    assert tensors.keys() == expected.keys()
+    assert all(torch.equal(tensors[name], expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        ({"n_kv_heads": 1}, "n_kv_heads"),
+        ({"activation": "swiglu"}, "activation"),
+        ({"bias": False}, "bias"),
+        ({"qk_norm": True}, "qk_norm"),
+        ({"logit_softcap": 15.0}, "logit_softcap"),
+    ],
+)
+def test_a_dial_that_gpt2_lacks(change: dict[str, Any], key: str) -> None:
+    """Guards: a file that loads elsewhere and speaks differently there."""
+    dials = {"vocab_size": 40, "max_seq_len": 16, "dim": 24, "n_layers": 1, "n_heads": 3, "n_kv_heads": 3}
+    config = ModelConfig(**{**dials, "ffn_dim": 40, **MODE, **change})
+    with pytest.raises(ValueError, match=rf"^{key}: .* cannot be held by the GPT-2 format"):
+        check_gpt2(config)

@@ -1,0 +1,1 @@
+"""Models written in the formats that others serve: Hugging Face, GPTQ, GGUF."""
