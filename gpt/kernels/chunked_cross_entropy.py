@@ -141,6 +141,7 @@ def _(hidden: Tensor, weight: Tensor, targets: Tensor, *rest: Any) -> tuple[Tens
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     ctx.wants = inputs[-2:]
+    ctx.set_materialize_grads(False)  # else the second (V, C) of zeros, as the "gradient" of d_weight
     ctx.mark_non_differentiable(*output[1:])
     ctx.save_for_backward(*output[1:])
 
