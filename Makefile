@@ -15,7 +15,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export DO_NOT_TRACK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test check serve ui bench bench-nanogpt bench-peers profile test-slow test-gpu test-peers
+.PHONY: help setup repro test check serve ui bench bench-nanogpt bench-peers bench-gpu bench-gpu-rehearsal profile test-slow test-gpu test-peers
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -57,6 +57,17 @@ bench-nanogpt: setup  ## beside nanoGPT: make bench-nanogpt NANOGPT=../nanoGPT
 	  "git clone https://github.com/karpathy/nanoGPT ../nanoGPT, then NANOGPT=../nanoGPT"; exit 1; }
 	@for name in against_nanogpt_loss throughput_against_nanogpt time_to_loss; do echo "== $$name"; \
 	  $(PY) -m benchmarks.$$name --nanogpt "$(NANOGPT)" || exit 1; done
+
+# Beside these, with nanoGPT: throughput_against_nanogpt --device cuda --shapes gpt2-124m, gpu_time_to_loss
+GPU_BENCHMARKS := flash_attention fused_kernels w4a16 step_profile chunked_cross_entropy
+
+bench-gpu: setup  ## every benchmark that needs a CUDA device and no peers; some 20 minutes
+	@for name in $(GPU_BENCHMARKS); do echo "== $$name"; $(PY) -m benchmarks.$$name || exit 1; done
+
+bench-gpu-rehearsal: setup  ## the same at toy size in Triton's interpreter, nothing is kept; some 5 minutes
+	TRITON_INTERPRET=1 $(PY) -m benchmarks.flash_attention --rehearse
+	@for name in fused_kernels w4a16 step_profile; do echo "== $$name"; \
+	  TRITON_INTERPRET=1 $(PY) -m benchmarks.$$name --device cpu --toy || exit 1; done
 
 profile:  ## switch params.yaml: make profile NAME=gpu-124m
 	@test -n "$(NAME)" && test -f conf/$(NAME).yaml || \

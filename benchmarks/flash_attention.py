@@ -29,8 +29,8 @@ from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
 from benchmarks.result_file import write_result
 from gpt.kernels.flash_attention import flash_attention
-from gpt.kernels.flash_launch import chosen
 from gpt.kernels.reference_attention import reference_attention
+from gpt.kernels.tuning import chosen
 
 TOKENS, WIDTH = 16384, 2048
 SLICE_S = 0.03

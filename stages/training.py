@@ -59,6 +59,7 @@ def open_corpus(run: StageRun, config: TrainConfig, packing: Packing, device: to
             device,
             DTYPES[config.dtype],
             mask_token(config, tokenizer.end_of_text),
+            config.head_loss,
         ),
         val_bytes_per_token=n_bytes / len(val_tokens),
     )

@@ -19,6 +19,20 @@ TOLERANCE = {
     # float32 against float64, gradients times 7; in bfloat16 the same products in another order
     "chunked_vs_whole_loss": 2e-6,
     "chunked_bfloat16_gradient": 2e-3,
+    # products of 4,096 fp16 numbers, relative to the largest gradient
+    "chunked_float16_relative": 4e-3,
+    # a whole model's gradients, relative to a parameter's largest; the head's products in another order
+    "head_loss_gradient": 2e-5,
+    "head_loss_gradient_bfloat16": 2e-2,
+    "head_loss_twelve_steps": 1e-5,
+    # against float64: sums of some 24 numbers in float32, relative to the largest result where that is over 1
+    "fused_vs_plain_float32": 2e-6,
+    "fused_vs_plain_float16": 2e-3,
+    # a whole model's gradients, relative to a parameter's largest
+    "fused_model_gradient": 2e-5,
+    # 288 products, relative to the largest result; fp16 rounds a weight before it is multiplied
+    "w4a16_relative_float32": 1e-6,
+    "w4a16_relative_float16": 2e-3,
     "logits_cached_vs_uncached": 1e-4,
     "logits_vs_handwritten": 1e-4,
     # transformers' kernels sum in another order; logits of toys reach 4, SmolLM2's 37

@@ -17,7 +17,7 @@ from gpt.model.config import ModelConfig
 from gpt.model.transformer import Transformer
 from gpt.tokenizer.tokenizer import Tokenizer
 
-RUNTIME_DIALS = frozenset({"dropout", "attention_backend"})
+RUNTIME_DIALS = frozenset({"dropout", "attention_backend", "fused_kernels"})
 """Dials of training and of the machine: they change no output of a finished model."""
 
 

@@ -53,7 +53,8 @@ def finetune_lora(
     val, _ = sft_batches(logs / "val.jsonl", tokenizer, config.data, seq_len=seq_len, seed=0)
     end = tokenizer.end_of_text
     dtype, closing = DTYPES[config.train.dtype], mask_token(config.train, end)
-    validate = fixed_validation(val, config.train.eval_batches, size, device, dtype, closing)
+    way = config.train.head_loss
+    validate = fixed_validation(val, config.train.eval_batches, size, device, dtype, closing, way)
     base_loss = validate(model)
     total = sum(p.numel() for p in model.parameters())
     inject_lora(model, config.lora, seed)

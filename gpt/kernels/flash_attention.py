@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gpt.kernels.flash_launch import INTERPRETED, Problem, backward, forward
+from gpt.kernels.flash_launch import Problem, backward, forward
 from gpt.kernels.flash_scores import document_spans
+from gpt.kernels.tuning import INTERPRETED
 
 MAX_HEAD_DIM = 128
 ALIGNMENT_BYTES = 16

@@ -1,28 +1,18 @@
-"""How FlashAttention's kernels are started: block sizes, tensor descriptors, the choice of the fastest.
+"""How FlashAttention's kernels are started: block sizes, tensor descriptors; tuning.py chooses."""
 
-On a GPU each kernel is timed once per shape class with every entry of its list, and the fastest is kept for
-the process; under torch.use_deterministic_algorithms the first that fits is taken, since another block size
-rounds otherwise. In Triton's interpreter (TRITON_INTERPRET=1 when Triton is imported) the blocks are small
-and fixed: what is tested there is arithmetic.
-"""
-
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 import triton
 from torch import Tensor
-from triton.runtime.errors import OutOfResources, PTXASError
-from triton.testing import do_bench
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 from gpt.kernels.flash_backward import keys_kernel, queries_kernel
 from gpt.kernels.flash_forward import forward_kernel
 from gpt.kernels.flash_scores import score_factors
+from gpt.kernels.tuning import INTERPRETED, tuned
 
-INTERPRETED = not isinstance(forward_kernel, triton.JITFunction)
-"""Whether the kernels run in the interpreter, which is decided when this module is imported."""
 Side = Literal["queries", "keys"]
 
 
@@ -60,8 +50,6 @@ CHOICES: dict[str, tuple[Blocks, ...]] = {
     ),
 }
 """The first entry of each list is the one of deterministic runs where it fits the device's shared memory."""
-chosen: dict[tuple[Any, ...], Blocks] = {}
-"""What was found fastest in this process, by kernel, head dim, dtype and shape class."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -115,39 +103,23 @@ def launch(
             num_stages=choice.stages,
         )
 
-    if INTERPRETED:
-        run(FIXED)
-        return
     lengths = (triton.next_power_of_2(n_queries), triton.next_power_of_2(n_keys))
     flags = (problem.causal, problem.spans is not None, problem.softcap > 0)
     name = kernel.__name__
-    repeatable = torch.are_deterministic_algorithms_enabled()
-    key = (name, block_dim, problem.dtype, *lengths, n_heads // n_kv_heads, *flags, repeatable)
-    with torch.cuda.device_of(tiled[0][0]):  # Triton launches on the current device, whatever it is given
-        if key not in chosen:
-            chosen[key] = fastest(run, FULL_PRECISION if problem.dtype == torch.float32 else CHOICES[name])
-        run(chosen[key])
+    tuned(
+        run,
+        key=(name, block_dim, problem.dtype, *lengths, n_heads // n_kv_heads, *flags),
+        choices=FULL_PRECISION if problem.dtype == torch.float32 else CHOICES[name],
+        fixed=FIXED,
+        like=tiled[0][0],
+        dial="attention_backend: flash",
+        instead="choose sdpa",
+    )
 
 
 def descriptor(tensor: Tensor, block_rows: int, block_dim: int) -> TensorDescriptor:
     """Describe (B, rows, heads, D) for the copy engine, one tile of one head at a time."""
     return TensorDescriptor.from_tensor(tensor.transpose(1, 2), [1, 1, block_rows, block_dim])
-
-
-def fastest(run: Callable[[Blocks], None], choices: tuple[Blocks, ...]) -> Blocks:
-    """Return the choice that runs in the least time, or the first that runs where results must repeat."""
-    times: dict[Blocks, float] = {}
-    for choice in choices:
-        try:
-            run(choice)
-        except (OutOfResources, PTXASError):  # this device has less shared memory or fewer registers
-            continue
-        if torch.are_deterministic_algorithms_enabled():
-            return choice
-        times[choice] = do_bench(lambda choice=choice: run(choice), warmup=5, rep=20)
-    if not times:
-        raise ValueError("attention_backend: flash fits none of its tiles on this GPU; choose sdpa")
-    return min(times, key=times.__getitem__)
 
 
 def forward(q: Tensor, k: Tensor, v: Tensor, problem: Problem) -> tuple[Tensor, Tensor]:

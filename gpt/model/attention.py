@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from gpt.kernels.attention_backends import attention
+from gpt.kernels.fused_kernels import fused_kernel
 from gpt.model.config import ModelConfig
 from gpt.model.kv_cache import KVCache
 from gpt.model.rope import apply_rope
@@ -37,6 +38,7 @@ class Attention(nn.Module):
             self.k_norm = nn.RMSNorm(
                 config.head_dim, eps=config.norm_eps, elementwise_affine=config.norm_gain
             )
+        self.fused_rope = fused_kernel("rope") if "rope" in config.fused_kernels else None
         self.mixes_values = config.value_residual and layer > 0
         if self.mixes_values:
             self.value_mix = nn.Parameter(torch.empty(1))
@@ -71,6 +73,11 @@ class Attention(nn.Module):
         q = self.q_proj(x).unflatten(-1, (-1, d))  # (B, T, H, D)
         k = self.k_proj(x).unflatten(-1, (-1, d))  # (B, T, G, D)
         v = self.v_proj(x).unflatten(-1, (-1, d))  # (B, T, G, D)
+        if self.fused_rope is not None:
+            norm, eps = self.config.qk_norm, self.config.norm_eps
+            gains = (self.q_norm.weight, self.k_norm.weight) if norm else (None, None)
+            q, k = self.fused_rope(q, k, rope, norm=norm, gains=gains, eps=eps)
+            return q, k, v
         if self.config.qk_norm:
             q, k = self.q_norm(q), self.k_norm(k)
         if rope is not None:

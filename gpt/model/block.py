@@ -8,7 +8,7 @@ from gpt.model.dropout import Dropout
 from gpt.model.feed_forward import FeedForward
 from gpt.model.kv_cache import KVCache
 from gpt.model.moe import MixtureOfExperts
-from gpt.model.norm import make_norm
+from gpt.model.norm import add_and_norm, make_norm
 from gpt.model.token_shift import TokenShift
 
 
@@ -39,8 +39,8 @@ class Block(nn.Module):
         """Map x (B, T, C) to (B, T, C) and the first block's values (B, T, G, D), handed on."""
         h = self.attention_input(x, cache, document_ids)  # (B, T, C)
         attended, values = self.attention(h, rope, first_values, cache, document_ids)
-        x = x + self.dropout(attended)
-        x = x + self.dropout(self.feed_forward(self._ffn_input(x, cache, document_ids)))
+        x, h = add_and_norm(self.ffn_norm, x, self.dropout(attended))  # (B, T, C) each
+        x = x + self.dropout(self.feed_forward(self._shifted(h, cache, document_ids)))
         return x, values if first_values is None else first_values
 
     def attention_input(
@@ -53,8 +53,7 @@ class Block(nn.Module):
         before = None if cache is None else cache.shift(self.layer, 0, h)
         return self.attention_shift(h, before, document_ids)
 
-    def _ffn_input(self, x: Tensor, cache: KVCache | None, document_ids: Tensor | None) -> Tensor:
-        h = self.ffn_norm(x)
+    def _shifted(self, h: Tensor, cache: KVCache | None, document_ids: Tensor | None) -> Tensor:
         if not self.has_shift:
             return h
         return self.ffn_shift(h, None if cache is None else cache.shift(self.layer, 1, h), document_ids)

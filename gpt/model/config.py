@@ -52,6 +52,8 @@ class ModelConfig:
     """K: experts that each token visits."""
     attention_backend: Literal["sdpa", "reference", "flash"] = "sdpa"
     """flash is our FlashAttention-2 in Triton: a CUDA device, or TRITON_INTERPRET=1."""
+    fused_kernels: tuple[Literal["norm", "rope", "swiglu"], ...] = ()
+    """What our Triton kernels do in one pass each (gpt/kernels/fused_kernels.py); needs what flash needs."""
 
     def __post_init__(self) -> None:
         for name in (
@@ -71,6 +73,15 @@ class ModelConfig:
             raise ValueError(f"n_kv_heads: {self.n_kv_heads} does not divide n_heads {self.n_heads}")
         if self.position == "rope" and self.head_dim % 2:
             raise ValueError(f"n_heads: rope needs an even head dim, dim / n_heads is {self.head_dim}")
+        for name, dial, needed in (
+            ("norm", "norm", "rmsnorm"),
+            ("rope", "position", "rope"),
+            ("swiglu", "activation", "swiglu"),
+        ):
+            if name in self.fused_kernels and getattr(self, dial) != needed:
+                raise ValueError(
+                    f"fused_kernels: {name} needs {dial}: {needed}, got {getattr(self, dial)!r}; leave it out"
+                )
         if self.bigram_rows < 0:
             raise ValueError(f"bigram_rows: must not be negative, got {self.bigram_rows}")
         if not self.norm_gain and self.bias:

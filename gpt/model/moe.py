@@ -8,6 +8,7 @@ balanced router scores K. Router z-loss: Zoph et al. 2022 eq. 5.
 import torch
 from torch import Tensor, nn
 
+from gpt.kernels.fused_kernels import fused_kernel
 from gpt.kernels.grouped_linear import grouped_linear
 from gpt.model.config import ModelConfig
 from gpt.model.feed_forward import activate
@@ -27,6 +28,7 @@ class MixtureOfExperts(nn.Module):
             self.experts_gate = nn.Parameter(torch.empty(e, f, c))  # (E, F, C)
         self.experts_up = nn.Parameter(torch.empty(e, f, c))  # (E, F, C)
         self.experts_down = nn.Parameter(torch.empty(e, c, f))  # (E, C, F)
+        self.fused = fused_kernel("swiglu") if "swiglu" in config.fused_kernels else None
         self.balance_loss = torch.zeros(())
         self.z_loss = torch.zeros(())
         self.expert_load: Tensor | None = None
@@ -55,7 +57,8 @@ class MixtureOfExperts(nn.Module):
         swiglu = self.config.activation == "swiglu"
         gate = grouped_linear(x, self.experts_gate, counts) if swiglu else None  # (N*K, F)
         up = grouped_linear(x, self.experts_up, counts)  # (N*K, F)
-        return grouped_linear(activate(up, gate, self.config.activation), self.experts_down, counts)
+        hidden = activate(up, gate, self.config.activation, self.fused)  # (N*K, F)
+        return grouped_linear(hidden, self.experts_down, counts)
 
     def _measure(self, logits: Tensor, counts: Tensor) -> None:
         probability = logits.softmax(dim=-1).mean(dim=0)  # (E,)

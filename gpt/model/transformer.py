@@ -1,6 +1,6 @@
 """The transformer: token ids in, logits out. Reads top to bottom; every mode is a dial of ModelConfig.
 
-Not here: the loss (loss.py), sampling (gpt/generate), LoRA and quantization (they act from outside).
+Not here: the losses (loss.py), sampling (gpt/generate), LoRA and quantization (they act from outside).
 """
 
 import torch
@@ -13,6 +13,7 @@ from gpt.model.config import ModelConfig
 from gpt.model.documents import positions_in_documents
 from gpt.model.dropout import Dropout
 from gpt.model.kv_cache import KVCache
+from gpt.model.loss import head_loss
 from gpt.model.norm import make_norm
 from gpt.model.rope import rope_table
 
@@ -41,14 +42,23 @@ class Transformer(nn.Module):
         """Gradient checkpointing: keep only the blocks' inputs, compute the rest again on the way back."""
 
     def forward(
-        self, token_ids: Tensor, cache: KVCache | None = None, document_ids: Tensor | None = None
+        self,
+        token_ids: Tensor,
+        cache: KVCache | None = None,
+        document_ids: Tensor | None = None,
+        targets: Tensor | None = None,
+        way: str = "chunked",
     ) -> Tensor:
         """Return logits (B, T, V) of token_ids (B, T); with a cache, they follow what it holds.
 
-        With document_ids (B, T), each document's logits are those of the document alone. Raises
-        ValueError when the sequence is longer than max_seq_len.
+        With document_ids (B, T), each document's logits are those of the document alone. With targets
+        (B, T) the result is their mean loss instead, and no logits stand whole: loss.head_loss in the given
+        way. It is a forward pass so that compiled and sharded models do it too. Raises ValueError when the
+        sequence is longer than max_seq_len.
         """
         x = self.hidden_states(token_ids, cache, document_ids)  # (B, T, C)
+        if targets is not None:
+            return head_loss(x, self.lm_head.weight, targets, softcap=self.config.logit_softcap, way=way)
         return self.logits(x)  # (B, T, V)
 
     def hidden_states(

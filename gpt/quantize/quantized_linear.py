@@ -5,7 +5,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from gpt.kernels.int4_matmul import int4_matmul
+from gpt.kernels.int4_matmul import int4_linear
 from gpt.kernels.int4_packing import dequantize, pack_int4
 
 
@@ -42,7 +42,7 @@ class QuantizedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x (..., in) to (..., out)."""
-        y = int4_matmul(x, self.packed, self.scales)  # (..., out)
+        y = int4_linear(x, self.packed, self.scales)  # (..., out)
         return y if self.bias is None else y + self.bias.to(y.dtype)
 
     def dequantized(self) -> Tensor:

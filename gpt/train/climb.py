@@ -39,6 +39,10 @@ class LadderConfig:
             )
         if self.train.document_mask:
             raise ValueError("train.document_mask: rungs see characters, not documents; write false")
+        if self.train.head_loss != "whole":
+            raise ValueError(
+                f"train.head_loss: rungs have heads of their own, got {self.train.head_loss!r}; write whole"
+            )
         for name in ("max_minutes", "max_dollars"):
             if getattr(self.train, name):
                 raise ValueError(f"train.{name}: rungs cut short compare nothing; write 0 for the ladder")

@@ -23,6 +23,10 @@ def shaping_dials(dials: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in dials.items() if name not in FREE_DIALS}
 
 
+HeadLoss = Literal["whole", "chunked", "fused"]
+"""How the vocabulary head and its loss are computed."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainConfig:
     """One training run."""
@@ -44,6 +48,9 @@ class TrainConfig:
     """Attention ends at end-of-text, and no token is learned from another document."""
     recompute_blocks: bool
     """Keep no activations inside a block, compute them again in the backward pass: memory for time."""
+    head_loss: HeadLoss = "whole"
+    """chunked keeps the gradients of the head and no logits: less memory; fused does a chunk's softmax and
+    gradient in one Triton kernel: a CUDA device, or TRITON_INTERPRET=1."""
     eval_every: int
     """Steps between validations; the last step always validates."""
     eval_batches: int

@@ -8,7 +8,8 @@ from torch import nn
 from gpt.dataset.loader import Batches
 from gpt.model.loss import token_losses
 from gpt.tokenizer.special_tokens import IGNORE
-from gpt.train.objective import predict
+from gpt.train.config import HeadLoss
+from gpt.train.objective import within_documents
 
 Validate = Callable[[nn.Module], float]
 
@@ -20,10 +21,12 @@ def fixed_validation(
     device: torch.device,
     dtype: torch.dtype,
     end_of_text: int | None = None,
+    head_loss: HeadLoss = "whole",
 ) -> Validate:
     """Return a function model -> mean nats per counted token over the first n_batches.
 
-    With end_of_text, within documents, as the run trains: another measure than without.
+    With end_of_text, within documents, as the run trains: another measure than without. head_loss as the
+    run trains: whole logits would be the peak of its memory.
     """
 
     @torch.no_grad()
@@ -33,11 +36,15 @@ def fixed_validation(
         total, count = 0.0, 0
         for i in range(n_batches):
             token_ids, targets = (t.to(device) for t in batches.batch(i * batch_size, batch_size))
+            token_ids, targets, told = within_documents((token_ids, targets), end_of_text)
+            n = int((targets != IGNORE).sum())
             with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
-                logits, targets = predict(model, (token_ids, targets), end_of_text)
-            losses = token_losses(logits, targets).cpu()  # mps has no float64
-            total += float(losses.sum(dtype=torch.float64))
-            count += int((targets != IGNORE).sum())
+                if head_loss == "whole":
+                    losses = token_losses(model(token_ids, **told), targets).cpu()  # mps has no float64
+                    total += float(losses.sum(dtype=torch.float64))
+                elif n:  # the mean of nothing is NaN
+                    total += n * float(model(token_ids, **told, targets=targets, way=head_loss))
+            count += n
         model.train(was_training)
         return total / count
 

@@ -7,8 +7,9 @@ pytest.importorskip("triton", reason="Triton is not installed; on Linux type: ma
 
 from triton.runtime.errors import OutOfResources
 
-from gpt.kernels import flash_launch
-from gpt.kernels.flash_launch import Blocks, blocks, fastest
+from gpt.kernels import tuning
+from gpt.kernels.flash_launch import Blocks, blocks
+from gpt.kernels.tuning import fastest
 
 CHOICES = blocks((128, 128, 8, 3), (64, 64, 4, 2), (64, 32, 4, 2), (32, 32, 4, 2))
 MILLISECONDS = {CHOICES[1]: 3.0, CHOICES[2]: 1.0, CHOICES[3]: 2.0}
@@ -27,21 +28,21 @@ def _clock(monkeypatch: pytest.MonkeyPatch) -> None:
         function()  # type: ignore[operator]
         return MILLISECONDS[run.last]  # type: ignore[attr-defined]
 
-    monkeypatch.setattr(flash_launch, "do_bench", do_bench)
+    monkeypatch.setattr(tuning, "do_bench", do_bench)
 
 
 def test_the_fastest_that_fits_is_taken() -> None:
     """Guards: a closure that times the last choice each time; a choice that does not fit ending the run."""
-    assert fastest(run, CHOICES) == CHOICES[2]
+    assert fastest(run, CHOICES, "a dial", "choose sdpa") == CHOICES[2]
 
 
 def test_deterministic_runs_take_the_first_that_fits() -> None:
     """Guards: two runs that round differently because a clock chose their tiles."""
     torch.use_deterministic_algorithms(True)
-    assert fastest(run, CHOICES) == CHOICES[1]
+    assert fastest(run, CHOICES, "a dial", "choose sdpa") == CHOICES[1]
 
 
 def test_nothing_fits() -> None:
     """Guards: a min() of nothing as the message."""
-    with pytest.raises(ValueError, match="fits none of its tiles on this GPU; choose sdpa"):
-        fastest(run, CHOICES[:1])
+    with pytest.raises(ValueError, match="a dial fits none of its tiles on this GPU; choose sdpa"):
+        fastest(run, CHOICES[:1], "a dial", "choose sdpa")
