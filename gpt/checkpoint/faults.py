@@ -1,7 +1,8 @@
 """Faults on purpose, for the tests: `RAWGPT_FAULT=checkpoint.after_write:kill@3` dies at the third hit.
 
 A spec is `<point>:<action>@<k>`: the k-th time that `point` is reached, and with a closing `+` from then
-on; `#<rank>` behind all that arms one rank alone. Without the variable `hit` does nothing. The idea is torchft's EventInjector.
+on; `#<rank>` behind all that arms one rank alone. Without the variable `hit` does nothing. The idea is
+torchft's EventInjector.
 """
 
 import errno

@@ -1,4 +1,4 @@
-"""A stage on two ranks, started as `dvc repro` starts it: one result, one message, and kills that cost nothing."""
+"""A stage on two ranks, started as `dvc repro` starts it: one result, one message, kills that cost nothing."""
 
 import csv
 import json
@@ -92,3 +92,72 @@ def test_two_ranks_make_the_checkpoint_of_one(expected: list[float]) -> None:
     assert re.search(r"pretrain: resumed at step [24] of 8\n", output)
     assert_is_the_run_of_one_process(expected)
     assert not Path("models/.resume/pretrain").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["zero3", "fsdp2"])
+@pytest.mark.parametrize(
+    ("fault", "killed"),
+    [
+        ("checkpoint.after_write:kill@2#1", 1),  # its file of the second save is written, not yet on the disk
+        ("checkpoint.after_manifest:kill@2#0", 0),  # the folder is whole, under its temporary name
+        ("checkpoint.after_rename:kill@2#0", 0),
+        ("train.micro_batch:kill@6#0", 0),
+    ],
+)
+def test_killed_in_a_save(expected: list[float], engine: str, fault: str, killed: int) -> None:
+    """Guards: half a save taken for a whole one, ranks that wait for a file nobody writes any more."""
+    set_dials(engine, 2)
+    began = time.monotonic()
+    output = finish(start(fault=fault), EXIT_PEER_LOST)
+    assert time.monotonic() - began < SOON_S
+    said = [line for line in output.splitlines() if "rank" in line]
+    assert len(said) == 1, output
+    assert said[0].startswith(f"pretrain: rank {killed} of 2 was ended by SIGKILL")
+    assert re.search(r"pretrain: resumed at step [24] of 8\n", finish(start(), 0))
+    assert_is_the_run_of_one_process(expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["zero3", "fsdp2"])
+def test_a_signal_to_the_launcher_saves_and_stops(expected: list[float], engine: str) -> None:
+    """Guards: ranks that stop at different steps, a launcher that ends before its ranks have saved."""
+    set_dials(engine, 2, steps=100_000)
+    process = start()
+    assert process.stdout is not None
+    while "loss" not in process.stdout.readline():
+        pass
+    process.send_signal(signal.SIGTERM)
+    output = finish(process, 128 + signal.SIGTERM)
+    stopped = re.search(r"pretrain: stopped after step (\d+); the same command resumes", output)
+    assert stopped is not None, output
+    assert not Path("models/pretrain").exists()
+    again = start()
+    assert again.stdout is not None
+    lines = iter(again.stdout.readline, "")
+    assert any(f"pretrain: resumed at step {stopped[1]} of" in line for line in lines)
+    again.send_signal(signal.SIGTERM)
+    finish(again, 128 + signal.SIGTERM)
+
+
+@pytest.mark.slow
+def test_torchrun_by_hand_is_the_same_run(expected: list[float]) -> None:
+    """Guards: a command of the README that has rotted; ranks that were not asked for."""
+    set_dials("fsdp2", 2)
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+    finish(start(*torchrun), 0)
+    assert_is_the_run_of_one_process(expected)
+    set_dials("fsdp2", 3)
+    output = start(*torchrun).communicate(timeout=120)[0]
+    assert "machine.parallel.ranks: got 3, 2 ranks were started; write 2" in output
+
+
+def test_an_error_of_the_user_is_said_once(project: Path) -> None:  # noqa: F811
+    """Guards: the same sentence from every rank, or from none; a wait for the timeout."""
+    set_dials("zero3", 2)
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    params["pretrain"]["train"]["micro_batch_size"] = 3
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    run_chain("shard")
+    output = finish(start(), 1)
+    assert output.count("samples do not divide among 2 ranks; write 4") == 1
