@@ -34,7 +34,7 @@ class Launched:
     signal: int = 0
     """Passed on to all."""
     failed: list[int] = field(default_factory=list)
-    """Ranks that ended badly by themselves, in the order in which that was seen."""
+    """Ranks that ended badly by themselves."""
 
     def pass_on(self, number: int, frame: FrameType | None) -> None:
         """Send a signal to every rank: the first ends the step and saves, the second ends at once."""
@@ -46,21 +46,20 @@ class Launched:
     def wait(self) -> None:
         """Wait until all have ended; from the first that failed on no longer than GRACE_S."""
         deadline = float("inf")
-        while any(process.poll() is None for process in self.processes):
-            good = (0, 128 + self.signal) if self.signal else (0,)
-            bad = [
-                i for i, p in enumerate(self.processes) if p.poll() is not None and p.returncode not in good
-            ]
-            self.failed += sorted(set(bad) - set(self.failed), key=self._severity)
-            if self.failed:
+        while any(process.poll() is None for process in self.processes) and time.monotonic() < deadline:
+            if self._note_failed():
                 deadline = min(deadline, time.monotonic() + GRACE_S)
-            if time.monotonic() > deadline:
-                self.kill()
-                return
             time.sleep(POLL_S)
+        self._note_failed()
+        self.kill()
+
+    def _note_failed(self) -> bool:
+        """Note which ranks have ended badly by themselves; return whether there are any."""
         good = (0, 128 + self.signal) if self.signal else (0,)
-        bad = [i for i, p in enumerate(self.processes) if p.returncode not in good]
-        self.failed += sorted(set(bad) - set(self.failed), key=self._severity)
+        self.failed = [
+            i for i, p in enumerate(self.processes) if p.poll() is not None and p.returncode not in good
+        ]
+        return bool(self.failed)
 
     def kill(self) -> None:
         """End what still runs, by process id."""
@@ -69,16 +68,11 @@ class Launched:
                 process.kill()
             process.wait()
 
-    def _severity(self, rank: int) -> tuple[int, int]:
-        """Order ranks seen at once: killed, failed, and last those that lost a peer."""
-        code = self.processes[rank].returncode
-        return (0 if code < 0 else 2 if code == EXIT_PEER_LOST else 1), rank
-
     def verdict(self, label: str) -> int:
         """Return the exit code of all; say what happened when rank 0 has not said it itself."""
         if not self.failed:
             return self.processes[0].returncode
-        first = self.failed[0]
+        first = min(self.failed, key=self._blame)
         code = self.processes[first].returncode
         if code > 0 and code != EXIT_PEER_LOST:  # its own error, of which the others knew nothing
             if first:
@@ -97,6 +91,11 @@ class Launched:
             flush=True,
         )
         return EXIT_PEER_LOST
+
+    def _blame(self, rank: int) -> tuple[int, int]:
+        """Order ranks by how likely they are the cause: killed, failed, and last those that lost a peer."""
+        code = self.processes[rank].returncode
+        return (0 if code < 0 else 2 if code == EXIT_PEER_LOST else 1), rank
 
 
 def launch(command: Sequence[str], n_ranks: int, label: str) -> int:

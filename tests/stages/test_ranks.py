@@ -1,4 +1,4 @@
-"""A stage on two ranks, started as `dvc repro` starts it: one result, one message, kills that cost nothing."""
+"""A stage on two ranks, as `dvc repro` starts it: one result, one message, kills that cost nothing."""
 
 import csv
 import json
