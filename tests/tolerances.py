@@ -83,4 +83,6 @@ TOLERANCE = {
     # ranks whose gradients are added in the reference's own order, unclipped: losses in fp32 roundings,
     # weights to the bit
     "zero3_bf16_loss_vs_one_process": 2e-6,
+    # autocast of fp32 weights against weights gathered in bf16: norms and the residual stream round elsewhere
+    "ranks_bf16_loss_vs_one_process": 5e-2,
 }

@@ -5,12 +5,14 @@ torch.distributed. Every collective is counted by its own size, and one that fai
 peers at which step. Not here: what is sent (flat_parameter.py) and when (zero3.py).
 """
 
+import contextlib
 import datetime
 import hashlib
 import os
+import re
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Literal
 
@@ -27,6 +29,12 @@ EXIT_PEER_LOST = 75
 # newer torch calls them *_single and warns of the old names; a GPU machine may carry an older one
 _all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
 _reduce_scatter = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
+LAUNCHER = "RAWGPT_LAUNCHER"
+"""Set by launch.py, which says itself, once for all ranks, that one was lost."""
+COLLECTIVE_FAILED = re.compile("gloo|nccl|Connection (closed|reset)|ProcessGroup", re.IGNORECASE)
+"""Of torch's messages."""
+WORD_BYTES = 512
+"""Of a sentence that ranks tell one another."""
 
 
 class PeerLost(RuntimeError):
@@ -81,7 +89,8 @@ class ProcessGroup:
     ) -> None:
         if isinstance(error, PeerLost):
             sys.stdout.flush()
-            print(error, file=sys.stderr, flush=True)
+            if LAUNCHER not in os.environ:
+                print(error, file=sys.stderr, flush=True)
             os._exit(EXIT_PEER_LOST)  # an orderly end would wait for the peer that is gone
         close_group(self)
 
@@ -127,6 +136,30 @@ class ProcessGroup:
     def mean(self, value: Tensor) -> Tensor:
         """Return the mean of a scalar over the ranks, the same bits on each rank. Waits."""
         return self.gather_rows(value.detach().reshape(1)).mean()
+
+    @contextlib.contextmanager
+    def naming_losses(self) -> Iterator[None]:
+        """Raise PeerLost for a collective of torch's own that failed: FSDP2 raises what it likes."""
+        try:
+            yield
+        except PeerLost:
+            raise
+        except RuntimeError as error:
+            is_named = isinstance(error, dist.DistError) or COLLECTIVE_FAILED.search(str(error))
+            if self.world_size == 1 or not is_named:
+                raise
+            raise self.peer_lost("a collective", error) from None
+
+    def first_word(self, text: str) -> str:
+        """Return the text of the lowest rank that has one, cut to WORD_BYTES; "" when none has. Waits."""
+        if self.world_size == 1:
+            return text
+        row = torch.zeros(WORD_BYTES, dtype=torch.uint8, device=self.device)
+        said = text.encode()[:WORD_BYTES]
+        row[: len(said)] = torch.tensor([*said], dtype=torch.uint8)
+        rows = self.gather_rows(row).cpu()  # (W, WORD_BYTES)
+        words = (bytes(word.tolist()).rstrip(b"\0").decode(errors="ignore") for word in rows)
+        return next(filter(None, words), "")
 
     def peer_lost(self, name: str, error: RuntimeError) -> PeerLost:
         """Return the one message for a collective that failed."""
@@ -185,6 +218,6 @@ def close_group(group: ProcessGroup) -> None:
 
 def rank_seed(seed: int, step: int, rank: int) -> int:
     """Return what a rank seeds torch with for a step: dropout masks differ by rank, and rank 0's are those
-    of a run in one process (gpt/train/seed.py)."""
+    of a run in one process. A function of its arguments: nothing of it needs saving."""
     text = f"{seed}/{step}/{rank}" if rank else f"{seed}/{step}"
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
