@@ -27,6 +27,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from gpt.config import fingerprint, load_section, to_dict, to_dotted
+from gpt.parallel.config import ParallelConfig
 from gpt.train.config import shaping_dials
 from gpt.train.metrics import LOG, MetricSink
 from stages import tracking
@@ -49,7 +50,8 @@ class MachineConfig:
     device: str
     """cpu, cuda or mps."""
     threads: int
-    """CPU threads of torch; part of what makes a run repeat bit for bit."""
+    """CPU threads of torch, for each rank; part of what makes a run repeat bit for bit."""
+    parallel: ParallelConfig
 
     def __post_init__(self) -> None:
         if self.device.partition(":")[0] not in ("cpu", "cuda", "mps"):

@@ -1,6 +1,7 @@
 """Resumable training state: atomic, hashed, rotated, outside DVC's outs.
 
-`<resume_dir>/step-N/` holds model.safetensors, optimizer.safetensors, state.json and the manifest. The
+`<resume_dir>/step-N/` holds model.safetensors, optimizer.safetensors, state.json and the manifest; of
+several ranks one file of each and an index (sharded_save.py). Either is read by any number of ranks. The
 newest whole one wins; a damaged one is named and skipped. Rules: reliability note, section 1.
 """
 
@@ -9,10 +10,12 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from gpt.checkpoint import faults
@@ -20,6 +23,8 @@ from gpt.checkpoint.atomic import atomic_folder
 from gpt.checkpoint.durable_file import write_durably
 from gpt.checkpoint.manifest import check_manifest, recover
 from gpt.checkpoint.safetensors import read_safetensors, write_safetensors
+from gpt.checkpoint.sharded import INDEX, ShardedFolder
+from gpt.parallel.process_group import ProcessGroup
 
 KEEP = 2
 MARGIN_BYTES = 2**20
@@ -50,6 +55,8 @@ class ResumeState:
 
 
 TENSORS = ("model", "optimizer")
+Tensors = dict[str, dict[str, Tensor]]
+"""Part -> name -> tensor."""
 
 
 def state_bytes(state: ResumeState) -> int:
@@ -67,8 +74,7 @@ def save_resume_state(resume_dir: Path, state: ResumeState) -> None:
     target = resume_dir / f"step-{state.step}"
     try:
         resume_dir.mkdir(parents=True, exist_ok=True)
-        if _free_bytes(resume_dir) < needed + MARGIN_BYTES:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
+        check_free(target, needed)
         _write(target, state)
     except OSError as error:
         raise OSError(
@@ -77,8 +83,19 @@ def save_resume_state(resume_dir: Path, state: ResumeState) -> None:
             f"{needed:,} bytes, {_free_bytes(resume_dir):,} are free",
             str(error.filename or target),
         ) from error
-    older = [folder for folder in _steps(resume_dir) if _step(folder) < state.step]
-    for folder in set(_steps(resume_dir)) - {target, *older[: KEEP - 1]}:
+    rotate(resume_dir, state.step)
+
+
+def check_free(target: Path, needed: int) -> None:
+    """Raise OSError when the disk of a folder yet to be made cannot hold so many bytes."""
+    if _free_bytes(target) < needed + MARGIN_BYTES:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
+
+
+def rotate(resume_dir: Path, step: int) -> None:
+    """Remove all states but that of a step and the newest KEEP - 1 before it."""
+    older = [folder for folder in _steps(resume_dir) if _step(folder) < step]
+    for folder in set(_steps(resume_dir)) - {resume_dir / f"step-{step}", *older[: KEEP - 1]}:
         shutil.rmtree(folder)
         faults.hit("checkpoint.after_prune", folder)
 
@@ -89,8 +106,13 @@ def _write(target: Path, state: ResumeState) -> None:
         for part in TENSORS:
             name = f"{part}.safetensors"
             hashes[name] = write_safetensors(folder / name, getattr(state, part))
-        rest = {f.name: getattr(state, f.name) for f in fields(state) if f.name not in TENSORS}
-        hashes["state.json"] = write_durably(folder / "state.json", [(json.dumps(rest) + "\n").encode()])
+        hashes["state.json"] = write_durably(folder / "state.json", [rest_of(state)])
+
+
+def rest_of(state: ResumeState) -> bytes:
+    """Return state.json's bytes: everything but the tensors."""
+    rest = {f.name: getattr(state, f.name) for f in fields(state) if f.name not in TENSORS}
+    return (json.dumps(rest) + "\n").encode()
 
 
 def check_room(resume_dir: Path, state_size: int) -> None:
@@ -110,26 +132,37 @@ def check_room(resume_dir: Path, state_size: int) -> None:
         )
 
 
-def load_resume_state(resume_dir: Path) -> ResumeState | None:
+def load_resume_state(
+    resume_dir: Path, read: Callable[[Path], Tensors] | None = None, group: ProcessGroup | None = None
+) -> ResumeState | None:
     """Return the newest whole state, or None where there is none; remove what a killed save left.
 
-    Says on stderr which damaged ones it skipped. Raises ValueError when there are states and all are
-    damaged: a run never begins anew without being told to.
+    `read` takes the tensors out of a verified folder, whole ones if None. Ranks of a group all call
+    this: each verifies its share of a folder's files, and all take the same one. Says on stderr which
+    damaged ones it skipped. Raises ValueError when there are states and all are damaged: a run never begins
+    anew without being told to.
     """
-    _sweep(resume_dir)
+    group = group or ProcessGroup(0, 1, 0, torch.device("cpu"))
+    if group.rank == 0:
+        _sweep(resume_dir)
+    group.first_word("")  # the others look when rank 0 has swept
     damage: list[str] = []
     for folder in _steps(resume_dir):
+        state, wrong = None, ""
         try:
-            check_manifest(folder)
-            rest: dict[str, Any] = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-            tensors: dict[str, Any] = {
-                part: read_safetensors(folder / f"{part}.safetensors") for part in TENSORS
-            }
-            state = ResumeState(**tensors, **rest)
-        except (ValueError, TypeError, OSError) as error:
-            damage.append(str(error))
+            check_manifest(folder, share=(group.rank, group.world_size))
+        except (ValueError, OSError) as error:
+            wrong = str(error)
+        if not (wrong := group.first_word(wrong)):
+            try:
+                state = _read(folder, read or read_whole)
+            except (ValueError, TypeError, OSError) as error:
+                wrong = str(error)
+            wrong = group.first_word(wrong)
+        if state is None or wrong:
+            damage.append(wrong)
             continue
-        for text in damage:
+        for text in damage if group.rank == 0 else ():
             print(f"skipped a damaged checkpoint: {text}; going on from step {state.step}", file=sys.stderr)
         return state
     if damage:
@@ -138,6 +171,20 @@ def load_resume_state(resume_dir: Path) -> ResumeState | None:
             "delete the folder to begin anew at step 0"
         )
     return None
+
+
+def _read(folder: Path, read: Callable[[Path], Tensors]) -> ResumeState:
+    rest: dict[str, Any] = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+    tensors: dict[str, Any] = read(folder)
+    return ResumeState(**tensors, **rest)
+
+
+def read_whole(folder: Path) -> Tensors:
+    """Return a state's tensors by part and name, each whole."""
+    if not (folder / INDEX).exists():
+        return {part: read_safetensors(folder / f"{part}.safetensors") for part in TENSORS}
+    sharded = ShardedFolder(folder)
+    return {part: {n: sharded.read_whole(f"{part}/{n}") for n in sharded.names(part)} for part in TENSORS}
 
 
 def _sweep(resume_dir: Path) -> None:

@@ -64,32 +64,77 @@ def _chunks(head: bytes, tensors: Mapping[str, Tensor]) -> Iterator[bytes | memo
 def read_safetensors(path: Path) -> dict[str, Tensor]:
     """Read all tensors; raises ValueError that names the file when a bound or a dtype is wrong."""
     data = bytearray(path.read_bytes())
-    if len(data) < 8:
-        raise ValueError(f"{path}: {len(data)} bytes are too few for a safetensors file")
-    (header_len,) = struct.unpack_from("<Q", data)
-    if header_len > min(MAX_HEADER_BYTES, len(data) - 8):
-        raise ValueError(f"{path}: the header claims {header_len} bytes of a {len(data)} byte file")
+    entries = _entries(path, data[: 8 + _header_bytes(path, data[:8], len(data))], len(data))
+    return {
+        name: _tensor(memoryview(data)[begin:end], dtype).view(shape)
+        for name, (dtype, shape, (begin, end)) in entries.items()
+    }
+
+
+class SafetensorsFile:
+    """A file of which some elements are read, without the rest. Raises ValueError like read_safetensors."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            head = file.read(8)
+            head += file.read(_header_bytes(path, head, size))
+        self.entries = _entries(path, head, size)
+        """Name -> dtype, shape, where its bytes begin and end in the file."""
+
+    def read(self, name: str, start: int, stop: int) -> Tensor:
+        """Return elements start..stop-1 (n,) of a flattened tensor."""
+        dtype, shape, (begin, _) = self.entries[name]
+        if not 0 <= start <= stop <= shape.numel():
+            raise ValueError(f"{self.path}: {name} has no elements {start}..{stop}")
+        data = bytearray((stop - start) * dtype.itemsize)
+        with self.path.open("rb") as file:
+            file.seek(begin + start * dtype.itemsize)
+            n_read = file.readinto(data)
+        assert n_read == len(data), "its size was checked against the header"
+        return _tensor(memoryview(data), dtype)
+
+
+Entries = dict[str, tuple[torch.dtype, torch.Size, tuple[int, int]]]
+
+
+def _tensor(data: memoryview, dtype: torch.dtype) -> Tensor:
+    """Return a vector on bytes, sharing them; torch refuses none at all."""
+    return torch.frombuffer(data, dtype=torch.uint8).view(dtype) if data else torch.empty(0, dtype=dtype)
+
+
+def _header_bytes(path: Path, head: bytes | bytearray, size: int) -> int:
+    """Return the length of the JSON behind the first eight bytes, checked against the file's size."""
+    if size < 8:
+        raise ValueError(f"{path}: {size} bytes are too few for a safetensors file")
+    (header_len,) = struct.unpack_from("<Q", head)
+    if header_len > min(MAX_HEADER_BYTES, size - 8):
+        raise ValueError(f"{path}: the header claims {header_len} bytes of a {size} byte file")
+    return header_len
+
+
+def _entries(path: Path, head: bytes | bytearray, size: int) -> Entries:
+    """Return the tensors by name, in the order of their bytes, all offsets checked."""
     try:
-        header = json.loads(data[8 : 8 + header_len])
+        header = json.loads(head[8:])
     except ValueError:
         raise ValueError(f"{path}: the safetensors header is not JSON") from None
     if not isinstance(header, dict):
         raise ValueError(f"{path}: the safetensors header is no mapping")
     header.pop("__metadata__", None)
-    entries = sorted(
-        (_entry(path, name, entry) for name, entry in header.items()), key=lambda entry: entry[3]
-    )
-    body = memoryview(data)[8 + header_len :]
-    tensors, end_of_last = {}, 0
-    for name, dtype, shape, (begin, end) in entries:
-        if begin != end_of_last or end > len(body) or end - begin != shape.numel() * dtype.itemsize:
+    found = sorted((_entry(path, name, entry) for name, entry in header.items()), key=lambda entry: entry[3])
+    entries: Entries = {}
+    end_of_last = 0
+    for name, dtype, shape, (begin, end) in found:
+        too_far = end > size - len(head)
+        if begin != end_of_last or too_far or end - begin != shape.numel() * dtype.itemsize:
             raise ValueError(f"{path}: {name} has wrong offsets {begin}..{end}")
         end_of_last = end
-        flat = torch.frombuffer(body[begin:end], dtype=torch.uint8) if end > begin else torch.empty(0)
-        tensors[name] = flat.view(dtype).view(shape) if end > begin else flat.to(dtype).view(shape)
-    if end_of_last != len(body):
-        raise ValueError(f"{path}: {len(body) - end_of_last} bytes follow the last tensor")
-    return tensors
+        entries[name] = dtype, shape, (len(head) + begin, len(head) + end)
+    if end_of_last != size - len(head):
+        raise ValueError(f"{path}: {size - len(head) - end_of_last} bytes follow the last tensor")
+    return entries
 
 
 def _entry(path: Path, name: str, entry: Any) -> tuple[str, torch.dtype, torch.Size, tuple[int, int]]:

@@ -3,6 +3,8 @@
 AdamW is PyTorch's fused one (Loshchilov and Hutter 2017); Muon is ours.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -10,6 +12,8 @@ from gpt.optim.config import OptimConfig
 from gpt.optim.muon import Muon
 from gpt.optim.param_groups import split_parameters
 from gpt.optim.schedule import lr_ratio
+
+Clip = Callable[[list[Tensor], float], Tensor | float]
 
 
 class Optimizer:
@@ -36,10 +40,10 @@ class Optimizer:
         self.parameters = [*matrices, *decayed, *plain]
         self.names = {id(p): name for name, p in model.named_parameters()}
 
-    def clip(self) -> float:
-        """Clip the global gradient norm; return it as it was."""
+    def clip(self, clip: Clip = nn.utils.clip_grad_norm_) -> float:
+        """Clip the global gradient norm, over all ranks by an engine's own `clip`; return it as it was."""
         limit = self.config.max_grad_norm or float("inf")
-        return float(nn.utils.clip_grad_norm_(self.parameters, limit))
+        return float(clip(self.parameters, limit))
 
     def step(self, step: int) -> float:
         """Update at `step` of the schedule, clear the gradients, return AdamW's learning rate."""

@@ -29,6 +29,9 @@ EXIT_PEER_LOST = 75
 _all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
 _reduce_scatter = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
 
+WORD_BYTES = 512
+"""Of a sentence that ranks tell one another."""
+
 
 class PeerLost(RuntimeError):
     """A collective failed: a peer died, hangs, or is not where all ranks must be together."""
@@ -144,6 +147,17 @@ class ProcessGroup:
         """Return the mean of a scalar over the ranks, the same bits on each rank. Waits."""
         return self.gather_rows(value.detach().reshape(1)).mean()
 
+    def first_word(self, text: str) -> str:
+        """Return the text of the lowest rank that has one, cut to WORD_BYTES; "" when none has. Waits."""
+        if self.world_size == 1:
+            return text
+        row = torch.zeros(WORD_BYTES, dtype=torch.uint8, device=self.device)
+        said = text.encode()[:WORD_BYTES]
+        row[: len(said)] = torch.tensor([*said], dtype=torch.uint8)
+        rows = self.gather_rows(row).cpu()  # (W, WORD_BYTES)
+        words = (bytes(word.tolist()).rstrip(b"\0").decode(errors="ignore") for word in rows)
+        return next(filter(None, words), "")
+
     def peer_lost(self, name: str, error: RuntimeError) -> PeerLost:
         """Return the one message for a collective that failed."""
         cause = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
@@ -201,6 +215,6 @@ def close_group(group: ProcessGroup) -> None:
 
 def rank_seed(seed: int, step: int, rank: int) -> int:
     """Return what a rank seeds torch with for a step: dropout masks differ by rank, and rank 0's are those
-    of a run in one process (gpt/train/seed.py)."""
+    of a run in one process. A function of its arguments: nothing of it needs saving."""
     text = f"{seed}/{step}/{rank}" if rank else f"{seed}/{step}"
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1

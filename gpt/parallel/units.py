@@ -103,7 +103,7 @@ def check_model(
         seen |= parts
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
-            raise ValueError(f"{name}: is frozen; ZeRO-3 here trains every parameter")
+            raise ValueError(f"{name}: is frozen, and several ranks train every parameter here")
         if parameter.dtype != torch.float32:
             raise ValueError(f"{name}: {parameter.dtype}; masters are float32, call model.float()")
     check_equal_weights({n: p for n, p in model.named_parameters() if n not in local}, group)

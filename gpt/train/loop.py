@@ -1,4 +1,4 @@
-"""The one training loop. It is handed what it trains (model), on what (batches), and why (objective).
+"""The one training loop, on one rank or many. It is handed what it trains, on what, why, and by what engine.
 
 A run is a function of its dials: killed, stopped or out of budget, the same call goes on to the same
 weights. Nothing a step depends on is kept anywhere but in the resume state.
@@ -18,17 +18,19 @@ from torch import nn
 from gpt.checkpoint.resume import check_room, load_resume_state
 from gpt.dataset.loader import Batches
 from gpt.optim.optimizer import Optimizer
+from gpt.parallel.engine import Engine, WholeModel
+from gpt.parallel.process_group import ProcessGroup
 from gpt.train.budget import Budget
 from gpt.train.config import TrainConfig
 from gpt.train.guard import Guard
 from gpt.train.metrics import LOG, JsonlSink, MetricSink, Tee
 from gpt.train.objective import Objective
-from gpt.train.precision import Precision
+from gpt.train.precision import DTYPES, Precision
 from gpt.train.prefetch import Prefetch, micro_batches
 from gpt.train.progress import Progress
+from gpt.train.ranks import agree, begin_step, check_dials, mean_metrics, own_batches
 from gpt.train.saves import Saves
-from gpt.train.seed import seed_step
-from gpt.train.state import capture, most_bytes, restore, run_fingerprint
+from gpt.train.state import capture, most_bytes, own_reader, restore, run_fingerprint
 from gpt.train.step import accumulate_gradients
 from gpt.train.stop_signal import StopSignals
 from gpt.train.throughput import peak_flops
@@ -39,8 +41,10 @@ Sample = Callable[[nn.Module], str]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainResult:
-    """What a finished run reports."""
+    """What a finished run reports, the same on every rank but for the model."""
 
+    model: nn.Module | None
+    """Trained, whole, in evaluation mode; on rank 0 alone. With one rank the one that was handed in."""
     history: list[dict[str, float]]
     """Logged rows: step, tokens, loss, lr, and val_loss where validated; without what is not finite."""
     val_loss: float
@@ -68,8 +72,11 @@ def train(
     resume_dir: Path | None = None,
     flops_per_token: float = 0.0,
     sample: Sample | None = None,
+    engine: Engine | None = None,
 ) -> TrainResult:
-    """Train in place; with a resume_dir, continue from its newest state and save there.
+    """Train; with a resume_dir, continue from its newest state and save there.
+
+    Without an engine, in place in this process. With one, every rank makes this call with the same arguments.
 
     There a SIGTERM or Ctrl-C ends the step, saves, and raises SystemExit with the shell's code for it.
     Raises ValueError when steps are bad MAX_BAD_STEPS times in a row (gpt/train/guard.py), OSError when
@@ -78,39 +85,50 @@ def train(
     if config.sample_every and sample is None:
         raise ValueError(f"sample_every: got {config.sample_every}, but {name} writes no samples; write 0")
     _set_recompute(model, config.recompute_blocks)
+    run, size = run_fingerprint(model, config), most_bytes(model)
+    engine = engine or WholeModel(ProcessGroup(0, 1, 0, device))
+    group = engine.group
+    check_dials(config, group.world_size)
+    engine.shard(model, DTYPES[config.dtype])
     optimizer = Optimizer(model, config.optim, config.steps)
     precision, guard = Precision(config.dtype, device), Guard(config.spike_sigma)
-    run = run_fingerprint(model, config)
     history: list[dict[str, float]] = []
     first = 0
-    if resume_dir is not None and (state := load_resume_state(resume_dir)) is not None:
+    if (
+        resume_dir is not None
+        and (state := load_resume_state(resume_dir, own_reader(engine, model), group)) is not None
+    ):
         restore(state, run, model, optimizer, guard, precision)
         first, history = state.step, state.history
-        print(f"{name}: resumed at step {first} of {config.steps}", flush=True)
     forward: nn.Module = torch.compile(model) if config.compile else model  # type: ignore[assignment]
-    peak = peak_flops(device) if flops_per_token else 0.0
-    progress = Progress(name, config.steps, first_step=first)
+    peak = group.world_size * peak_flops(device) if flops_per_token else 0.0
+    progress = Progress(name, config.steps, first_step=first, is_on=group.rank == 0)
+    if first:
+        progress.tell(f"resumed at step {first} of {config.steps}")
     done, row, is_out_of_budget = first, dict[str, float](), False
+    account_dir = resume_dir if group.rank == 0 else None
 
     with ExitStack() as stack:
         if resume_dir is not None:
             resume_dir.mkdir(parents=True, exist_ok=True)
             if config.checkpoint_every:
-                check_room(resume_dir, most_bytes(model))
-            sink = Tee(stack.enter_context(closing(JsonlSink(resume_dir / LOG))), sink)
+                check_room(resume_dir, size)
+        if account_dir is not None:
+            sink = Tee(stack.enter_context(closing(JsonlSink(account_dir / LOG))), sink)
         stop = stack.enter_context(StopSignals(is_on=resume_dir is not None))
-        budget = Budget(config, resume_dir)
-        saves = stack.enter_context(Saves(resume_dir, budget, progress, sink))
-        ahead = stack.enter_context(closing(Prefetch(batches, micro_batches(config, first), device)))
+        budget = Budget(config, account_dir)
+        saves = stack.enter_context(Saves(resume_dir, engine, budget, progress, sink))
+        own = own_batches(batches, group)
+        ahead = stack.enter_context(closing(Prefetch(own, micro_batches(config, first), device)))
         mark, mark_step = time.monotonic(), first
         model.train()
 
         for step in range(first, config.steps):
-            seed_step(config.seed, step)
+            begin_step(group, config.seed, step)
             metrics = accumulate_gradients(forward, ahead, objective, config, step, precision)
             precision.unscale(optimizer)
-            grad_norm = optimizer.clip()  # a GPU waits here, once a step
-            values = {key: float(value) for key, value in metrics.items()}
+            grad_norm = optimizer.clip(engine.clip)
+            values = mean_metrics(group, metrics)  # a GPU waits here, once a step
             reason = guard.judge(values["loss"], grad_norm, may_overflow=precision.may_overflow())
             done, lr = step + 1, 0.0
             if reason is None:
@@ -142,13 +160,15 @@ def train(
                 mark, mark_step = time.monotonic(), done  # validation is not training time
             if sample is not None and config.sample_every and done % config.sample_every == 0:
                 paused = time.monotonic()
-                text = sample(model)
-                progress.say(text)
-                sink.log_text(f"samples/step-{done:07d}.txt", text + "\n")
+                if (whole := engine.whole(device)) is not None:
+                    text = sample(whole)
+                    progress.say(text)
+                    sink.log_text(f"samples/step-{done:07d}.txt", text + "\n")
                 mark += time.monotonic() - paused
 
-            is_out_of_budget = not is_last and budget.is_spent()
-            is_stopping = bool(stop.received) or is_out_of_budget
+            signal, is_spent = agree(group, stop.received, budget.is_spent())
+            is_out_of_budget = not is_last and is_spent
+            is_stopping = bool(signal) or is_out_of_budget
             if is_stopping or (config.checkpoint_every and done % config.checkpoint_every == 0):
                 saves.start(capture(done, run, model, optimizer, guard, precision, history))
             if is_stopping:
@@ -156,19 +176,21 @@ def train(
                 break
             saves.poll(done)
 
-        if is_out_of_budget and not stop.received:
-            print(f"{name}: its budget is spent after step {done} of {config.steps}", flush=True)
+        signal, _ = agree(group, stop.received, False)
+        if is_out_of_budget and not signal:
+            progress.tell(f"its budget is spent after step {done} of {config.steps}")
             if "val_loss" not in row:  # not in the saved history: a larger budget never sees this row
                 row["val_loss"] = validate(model)
                 if history[-1:] != [row]:
                     history.append(row)
                 sink.log(done, {"val_loss": row["val_loss"]})
-        if stop.received:
-            print(f"{name}: stopped after step {done}; the same command resumes", flush=True)
-            raise SystemExit(128 + stop.received)
+        if signal:
+            progress.tell(f"stopped after step {done}; the same command resumes")
+            raise SystemExit(128 + signal)
 
-    model.eval()
+    trained = engine.whole(torch.device("cpu"))
     return TrainResult(
+        model=None if trained is None else trained.eval(),
         history=history,
         val_loss=history[-1]["val_loss"],
         steps=done,

@@ -11,11 +11,13 @@ DROPPED_FIRST = ("mfu", "val", "tok")
 class Progress:
     """Steps, loss, tokens/s, MFU, time left, dollars spent."""
 
-    def __init__(self, name: str, n_steps: int, *, first_step: int = 0) -> None:
+    def __init__(self, name: str, n_steps: int, *, first_step: int = 0, is_on: bool = True) -> None:
+        """Begin; one that is not on (a rank beside the first) prints nothing."""
         self.name = name
         self.n_steps = n_steps
         self.first_step = first_step
         self.started = time.monotonic()
+        self.is_on = is_on
         self.is_terminal = sys.stderr.isatty()
         self._is_open = False
         """Whether the cursor stands behind a line that may be rewritten."""
@@ -42,6 +44,8 @@ class Progress:
 
     def show(self, step: int, metrics: dict[str, float]) -> None:
         """Print the state after `step` steps."""
+        if not self.is_on:
+            return
         line = self.line(step, metrics)
         if self.is_terminal:
             self._is_open = step < self.n_steps
@@ -52,10 +56,17 @@ class Progress:
 
     def say(self, text: str) -> None:
         """Print a text of its own below the line."""
+        if not self.is_on:
+            return
         if self._is_open:
             print(file=sys.stderr)
             self._is_open = False
         print(text, file=sys.stderr, flush=True)
+
+    def tell(self, text: str) -> None:
+        """Print a sentence about the run to stdout."""
+        if self.is_on:
+            print(f"{self.name}: {text}", flush=True)
 
 
 def _short(number: float) -> str:

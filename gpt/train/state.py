@@ -2,12 +2,17 @@
 
 import hashlib
 import json
+from collections.abc import Callable
+from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
-from gpt.checkpoint.resume import ResumeState
+from gpt.checkpoint.resume import ResumeState, Tensors
+from gpt.checkpoint.sharded import PARTS, ShardedFolder
 from gpt.config import to_dict
 from gpt.optim.optimizer import Optimizer
+from gpt.parallel.engine import Engine
 from gpt.train.config import TrainConfig, shaping_dials
 from gpt.train.guard import Guard
 from gpt.train.precision import Precision
@@ -53,6 +58,30 @@ def capture(
         scaler=precision.scaler.state_dict(),
         history=history,
     )
+
+
+def own_reader(engine: Engine, model: nn.Module) -> Callable[[Path], Tensors] | None:
+    """Return what reads this rank's part of a state of any number of ranks; None where a rank has it all."""
+    if engine.group.world_size == 1:
+        return None
+    parameters = dict(model.named_parameters())
+
+    def own(folder: ShardedFolder, full_name: str) -> Tensor:
+        name = full_name.partition("/")[2].rpartition("|")[2]
+        if name not in parameters:
+            raise ValueError(f"{folder.folder}: {full_name} is of no parameter of the model")
+        place = engine.place(name)
+        if folder.entries[full_name].shape != place.shape:  # a step counter
+            return folder.read_whole(full_name)
+        tensor = torch.empty_like(parameters[name])
+        engine.local(tensor).copy_(folder.read(full_name, place.start, place.stop))
+        return tensor
+
+    def read(path: Path) -> Tensors:
+        folder = ShardedFolder(path)
+        return {part: {n: own(folder, f"{part}/{n}") for n in folder.names(part)} for part in PARTS}
+
+    return read
 
 
 def restore(

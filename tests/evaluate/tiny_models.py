@@ -11,6 +11,7 @@ from gpt.checkpoint.save_load import model_tensors, save_checkpoint
 from gpt.model.config import ModelConfig
 from gpt.model.init_weights import init_weights
 from gpt.model.transformer import Transformer
+from gpt.parallel.config import ParallelConfig
 from gpt.quantize.config import QuantizeConfig
 from gpt.tokenizer.tokenizer import Tokenizer, train_tokenizer
 from gpt.tokenizer.vocab_file import save_tokenizer
@@ -117,6 +118,8 @@ def tiny_run(folder: Path, inputs: dict[str, Path]) -> StageRun:
         inputs={**common, **inputs},
         out=folder / "out",
         resume_dir=folder / "resume",
-        machine=MachineConfig(device="cpu", threads=1),
+        machine=MachineConfig(
+            device="cpu", threads=1, parallel=ParallelConfig(engine="zero3", ranks=1, timeout_s=60.0)
+        ),
         sink=JsonlSink(folder / "sink.jsonl"),
     )

@@ -1,5 +1,6 @@
 """gpt/parallel/process_group.py: who takes part, and what happens when somebody no longer does."""
 
+import hashlib
 import os
 import signal
 import time
@@ -16,7 +17,6 @@ from gpt.parallel.process_group import (
     open_group,
     rank_seed,
 )
-from gpt.train.seed import seed_step
 from tests.distributed import Ranks
 from tests.parallel.training import Case, build, loss_of, micro_batches, shard
 
@@ -87,6 +87,6 @@ def test_alone_without_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_seeds_differ_by_rank_and_rank_zero_is_the_single_process() -> None:
     """Guards: equal dropout masks on all ranks; a run whose numbers change when it is sharded over one."""
-    seed_step(3, 11)
-    assert rank_seed(3, 11, 0) == torch.initial_seed()
+    digest = hashlib.sha256(b"3/11").digest()
+    assert rank_seed(3, 11, 0) == int.from_bytes(digest[:8], "little") >> 1
     assert len({rank_seed(3, step, rank) for step in range(8) for rank in range(8)}) == 64
