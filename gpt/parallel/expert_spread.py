@@ -55,6 +55,11 @@ def balance_over_ranks(model: nn.Module, group: ProcessGroup) -> None:
         mixture.dispatch = partial(InPlace, group=group)
 
 
+def has_mixture(model: nn.Module) -> bool:
+    """Return whether there are experts to spread, or a load to balance."""
+    return any("dispatch" in vars(module) for module in model.modules())
+
+
 class LocalExperts:
     """The experts of a model that this rank has and no other; none when they have not been spread."""
 

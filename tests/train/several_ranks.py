@@ -46,6 +46,7 @@ def run(
     model: ModelConfig = ODD,
     resume_dir: Path | None = None,
     stop_at: int = 0,
+    experts: str = "gathered",
 ) -> tuple[dict[str, list[float]], dict[str, Tensor]]:
     """Train; return the logged numbers and, on rank 0, the weights. `stop_at` dies at that micro batch."""
     made = Transformer(model)
@@ -74,7 +75,7 @@ def run(
             device=CPU,
             resume_dir=resume_dir,
             engine=choose_engine(
-                ParallelConfig(engine=engine, ranks=group.world_size, timeout_s=20.0),  # type: ignore[arg-type]
+                ParallelConfig(engine=engine, ranks=group.world_size, timeout_s=20.0, experts=experts),  # type: ignore[arg-type]
                 group,
             ),
         )
