@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 HOUSE = ("gpt", "stages")
-FRAME = ("stages.runner", "stages.tracking", "stages.tracking_journal", "stages.outputs")
+FRAME = ("stages.runner", "stages.ranks", "stages.tracking", "stages.tracking_journal", "stages.outputs")
 
 
 def write_json(path: Path, value: Any) -> None:

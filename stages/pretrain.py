@@ -25,7 +25,7 @@ class PretrainConfig:
     train: TrainConfig
 
 
-@stage(config=PretrainConfig, inputs=("shards", "tokenizer"))
+@stage(config=PretrainConfig, inputs=("shards", "tokenizer"), on_ranks=True)
 def pretrain(config: PretrainConfig, run: StageRun) -> dict[str, Any]:
     """Train from scratch; the same command resumes."""
     device = prepare_machine(run.machine)
@@ -43,7 +43,7 @@ def pretrain(config: PretrainConfig, run: StageRun) -> dict[str, Any]:
     model = Transformer(config.model)
     init_weights(model, config.train.seed, init_std=config.init_std, zero_residual=config.zero_residual)
     result = train_language_model(model.to(device), corpus, config.train, run, device)
-    return save_trained(model, result, corpus, run, config)
+    return save_trained(result, corpus, run, config)
 
 
 if __name__ == "__main__":

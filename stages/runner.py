@@ -20,18 +20,22 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
 from gpt.config import fingerprint, load_section, to_dict, to_dotted
 from gpt.parallel.config import ParallelConfig
 from gpt.train.config import shaping_dials
-from gpt.train.metrics import LOG, MetricSink
+from gpt.train.metrics import LOG, MetricSink, Tee
 from stages import tracking
 from stages.outputs import code_hash, house_modules, install_outputs, tree_hash, write_json
+
+if TYPE_CHECKING:
+    from gpt.parallel.process_group import ProcessGroup
 
 EXIT_USER, EXIT_FAULT, EXIT_RETRY = 1, 2, 75
 LOCK_WAIT_S = 5.0
@@ -75,6 +79,8 @@ class StageRun:
     """Where resumable state lives: models/.resume/<stage>/<fingerprint>; outside DVC's outs."""
     machine: MachineConfig
     sink: MetricSink
+    group: "ProcessGroup | None" = None
+    """The ranks of this stage, of which those beside the first write nothing; None where it has none."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,6 +92,8 @@ class Stage:
     inputs: tuple[str, ...]
     optional_inputs: tuple[str, ...]
     run: Callable[[Any, StageRun], dict[str, Any]]
+    on_ranks: bool = False
+    """Whether machine.parallel holds for it; every other stage runs in one process."""
 
     def main(self, argv: list[str] | None = None) -> int:
         """Run as a command; return the exit code."""
@@ -100,7 +108,7 @@ class Stage:
         _die_with_parent()
         signal.signal(signal.SIGTERM, _raise_terminated)
         try:
-            return self._locked(args, label)
+            return self._start(args, label, sys.argv[1:] if argv is None else argv)
         except (ValueError, FileNotFoundError) as error:
             return _fail(label, error, EXIT_USER)
         except PassingFailure as error:
@@ -114,7 +122,19 @@ class Stage:
             traceback.print_exc()
             return _fail(label, "a fault of rawgpt, not of yours: please report it", EXIT_FAULT)
 
-    def _locked(self, args: argparse.Namespace, label: str) -> int:
+    def _start(self, args: argparse.Namespace, label: str, argv: list[str]) -> int:
+        """Run in this process, or on the ranks of machine.parallel."""
+        if self.on_ranks:
+            from stages.ranks import run_on_ranks  # torch: seconds, for stages that compute nothing
+
+            machine = load_section(args.params, "machine", MachineConfig)
+            work = partial(self._run, args, label)
+            return run_on_ranks(self.name, label, argv, machine, work, partial(self._locked, label))
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise ValueError("runs in one process; start it without torchrun")
+        return self._locked(label, partial(self._run, args, label, None))
+
+    def _locked(self, label: str, work: Callable[[], int]) -> int:
         """Hold the stage's lock for the whole run; the kernel frees it when the process dies."""
         lock_path = Path("models/.locks") / f"{label}.lock"
         lock_path.parent.mkdir(parents=True, exist_ok=True)
@@ -127,9 +147,9 @@ class Stage:
             raise ValueError(f"already running as process {pid}; wait for it or stop it") from None
         with lock:
             owner.write_text(str(os.getpid()))
-            return self._run(args, label)
+            return work()
 
-    def _run(self, args: argparse.Namespace, label: str) -> int:
+    def _run(self, args: argparse.Namespace, label: str, group: "ProcessGroup | None") -> int:
         section = self.name if args.variant is None else f"{self.name}.{args.variant}"
         config: Any = load_section(args.params, section, self.config)
         machine = load_section(args.params, "machine", MachineConfig)
@@ -148,25 +168,31 @@ class Stage:
         if "train" in dials:  # a run resumes across a change of the dials that shape nothing
             dials["train"] = shaping_dials(dials["train"])
         dials.pop("workers", None)  # nor does who works on the parts
-        key = fingerprint(dials, machine, code, hashes)
+        shaping = to_dict(machine)
+        shaping.pop("parallel")  # a state is read by any number of ranks and any engine
+        key = fingerprint(dials, shaping, code, hashes)
+        run = StageRun(
+            name=label,
+            variant=args.variant,
+            inputs=inputs,
+            out=args.out.parent / f".{args.out.name}.tmp",
+            resume_dir=RESUME_DIR / label / key,
+            machine=machine,
+            sink=Tee(),
+            group=group,
+        )
+        if group is not None and group.rank:
+            self.run(config, run)
+            return 0
         _say_what_is_not_resumed(label, key)
-        temporary = args.out.parent / f".{args.out.name}.tmp"
+        temporary = run.out
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         sink = tracking.open_stage_run(label, to_dotted(config, section))
         started = time.monotonic()
         status = "FAILED"
         try:
-            run = StageRun(
-                name=label,
-                variant=args.variant,
-                inputs=inputs,
-                out=temporary,
-                resume_dir=RESUME_DIR / label / key,
-                machine=machine,
-                sink=sink,
-            )
-            metrics = self.run(config, run)
+            metrics = self.run(config, replace(run, sink=sink))
             if load_section(args.params, section, self.config) != config or code_hash(modules) != code:
                 raise ValueError("code or params changed while it ran; run `dvc repro` again")
             metrics["time_s"] = round(time.monotonic() - started, 1)
@@ -187,7 +213,11 @@ class Stage:
 
 
 def stage(
-    *, config: type, inputs: tuple[str, ...] = (), optional_inputs: tuple[str, ...] = ()
+    *,
+    config: type,
+    inputs: tuple[str, ...] = (),
+    optional_inputs: tuple[str, ...] = (),
+    on_ranks: bool = False,
 ) -> Callable[[Callable[[Any, StageRun], dict[str, Any]]], Stage]:
     """Declare a stage; the function's name is the stage's, the file's and the section's name."""
 
@@ -198,6 +228,7 @@ def stage(
             inputs=inputs,
             optional_inputs=optional_inputs,
             run=function,
+            on_ranks=on_ranks,
         )
 
     return wrap

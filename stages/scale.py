@@ -22,7 +22,7 @@ class ScaleConfig:
     train: TrainConfig
 
 
-@stage(config=ScaleConfig, inputs=("parent", "shards", "tokenizer"))
+@stage(config=ScaleConfig, inputs=("parent", "shards", "tokenizer"), on_ranks=True)
 def scale(config: ScaleConfig, run: StageRun) -> dict[str, Any]:
     """Grow, state the loss before and after growth, train on."""
     device = prepare_machine(run.machine)
@@ -36,7 +36,7 @@ def scale(config: ScaleConfig, run: StageRun) -> dict[str, Any]:
     grown_loss = corpus.validate(model)
     print(f"{run.name}: loss {parent_loss:.5f} before growth, {grown_loss:.5f} after", flush=True)
     result = train_language_model(model, corpus, config.train, run, device)
-    metrics = save_trained(model, result, corpus, run, config, parent.sha256)
+    metrics = save_trained(result, corpus, run, config, parent.sha256)
     return {
         **metrics,
         "parent_val_loss": round(parent_loss, 5),

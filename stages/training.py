@@ -15,6 +15,7 @@ from gpt.dataset.packed_documents import PackedDocuments
 from gpt.dataset.shard_set import TokenStream, open_shards
 from gpt.model.flops import count_parameters, training_flops_per_token
 from gpt.model.transformer import Transformer
+from gpt.parallel.choose_engine import choose_engine
 from gpt.tokenizer.tokenizer import Tokenizer
 from gpt.tokenizer.vocab_file import load_tokenizer
 from gpt.train.config import TrainConfig
@@ -59,6 +60,7 @@ def open_corpus(run: StageRun, config: TrainConfig, packing: Packing, device: to
             device,
             DTYPES[config.dtype],
             mask_token(config, tokenizer.end_of_text),
+            run.group,
         ),
         val_bytes_per_token=n_bytes / len(val_tokens),
     )
@@ -81,7 +83,7 @@ def _training_batches(
 def train_language_model(
     model: Transformer, corpus: Corpus, config: TrainConfig, run: StageRun, device: torch.device
 ) -> TrainResult:
-    """Train on the corpus with the objective that the architecture calls for."""
+    """Train on the corpus with the objective that the architecture calls for, on the ranks of the stage."""
     objective = language_objective(
         config, is_mixture=model.config.n_experts > 0, end_of_text=corpus.tokenizer.end_of_text
     )
@@ -97,18 +99,22 @@ def train_language_model(
         resume_dir=run.resume_dir,
         flops_per_token=training_flops_per_token(model.config, config.seq_len),
         sample=text_samples(corpus.tokenizer, config, device) if config.sample_every else None,
+        engine=None if run.group is None else choose_engine(run.machine.parallel, run.group),
     )
 
 
 def save_trained(
-    model: Transformer,
     result: TrainResult,
     corpus: Corpus,
     run: StageRun,
     config: object,
     parent_sha256: str | None = None,
 ) -> dict[str, Any]:
-    """Write checkpoint/ and curve.csv; return the metrics that every trained model has."""
+    """Write checkpoint/ and curve.csv; return the metrics of every trained model; on rank 0 alone."""
+    model = result.model
+    if model is None:
+        return {}
+    assert isinstance(model, Transformer)
     save_checkpoint(
         run.out / "checkpoint",
         model_tensors(model),

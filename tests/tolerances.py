@@ -76,4 +76,6 @@ TOLERANCE = {
     "experts_bf16_loss_vs_one_process": 5e-2,
     # central differences of a smooth function in float64, relative to the largest gradient
     "experts_gradient_vs_differences": 1e-7,
+    # autocast of fp32 weights against weights gathered in bf16: norms and the residual stream round elsewhere
+    "ranks_bf16_loss_vs_one_process": 5e-2,
 }

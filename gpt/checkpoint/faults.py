@@ -1,7 +1,8 @@
 """Faults on purpose, for the tests: `RAWGPT_FAULT=checkpoint.after_write:kill@3` dies at the third hit.
 
 A spec is `<point>:<action>@<k>`: the k-th time that `point` is reached, and with a closing `+` from then
-on. Without the variable `hit` does nothing. The idea is torchft's EventInjector.
+on; `#<rank>` behind all that arms one rank alone. Without the variable `hit` does nothing. The idea is
+torchft's EventInjector.
 """
 
 import errno
@@ -22,7 +23,9 @@ POINTS = (
     "train.micro_batch",  # before each forward pass
 )
 ERRORS = {"enospc": errno.ENOSPC, "eio": errno.EIO, "erofs": errno.EROFS}
-SPEC = re.compile(r"(?P<point>[a-z_.]+):(?P<action>[a-z]+)@(?P<at>[0-9]+)(?P<from_then_on>\+?)")
+SPEC = re.compile(
+    r"(?P<point>[a-z_.]+):(?P<action>[a-z]+)@(?P<at>[0-9]+)(?P<from_then_on>\+?)(#(?P<rank>[0-9]+))?"
+)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -51,6 +54,9 @@ def arm(spec: str | None) -> None:
             f"RAWGPT_FAULT: got {spec!r}; write <point>:<action>@<k>, point one of {', '.join(POINTS)}, "
             f"action one of kill, {', '.join(ERRORS)}"
         )
+    if match["rank"] not in (None, os.environ.get("RANK")):
+        _armed = None
+        return
     _armed = Fault(
         point=match["point"],
         action=match["action"],

@@ -5,13 +5,15 @@ torch.distributed. Every collective is counted by its own size, and one that fai
 peers at which step. Not here: what is sent (flat_parameter.py) and when (zero3.py).
 """
 
+import contextlib
 import datetime
 import hashlib
 import math
 import os
+import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Literal
 
@@ -28,7 +30,10 @@ EXIT_PEER_LOST = 75
 # newer torch calls them *_single and warns of the old names; a GPU machine may carry an older one
 _all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
 _reduce_scatter = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
-
+LAUNCHER = "RAWGPT_LAUNCHER"
+"""Set by launch.py, which says itself, once for all ranks, that one was lost."""
+COLLECTIVE_FAILED = re.compile("gloo|nccl|Connection (closed|reset)|ProcessGroup", re.IGNORECASE)
+"""Of torch's messages."""
 WORD_BYTES = 512
 """Of a sentence that ranks tell one another."""
 
@@ -85,7 +90,8 @@ class ProcessGroup:
     ) -> None:
         if isinstance(error, PeerLost):
             sys.stdout.flush()
-            print(error, file=sys.stderr, flush=True)
+            if LAUNCHER not in os.environ:
+                print(error, file=sys.stderr, flush=True)
             os._exit(EXIT_PEER_LOST)  # an orderly end would wait for the peer that is gone
         close_group(self)
 
@@ -146,6 +152,18 @@ class ProcessGroup:
     def mean(self, value: Tensor) -> Tensor:
         """Return the mean of a scalar over the ranks, the same bits on each rank. Waits."""
         return self.gather_rows(value.detach().reshape(1)).mean()
+
+    @contextlib.contextmanager
+    def naming_losses(self) -> Iterator[None]:
+        """Raise PeerLost for a collective of torch's own that failed: FSDP2 raises what it likes."""
+        try:
+            yield
+        except PeerLost:
+            raise
+        except RuntimeError as error:
+            if self.world_size == 1 or not COLLECTIVE_FAILED.search(str(error)):
+                raise
+            raise self.peer_lost("a collective", error) from None
 
     def first_word(self, text: str) -> str:
         """Return the text of the lowest rank that has one, cut to WORD_BYTES; "" when none has. Waits."""

@@ -120,6 +120,7 @@ def train(
         saves = stack.enter_context(Saves(resume_dir, engine, budget, progress, sink))
         own = own_batches(batches, group)
         ahead = stack.enter_context(closing(Prefetch(own, micro_batches(config, first), device)))
+        stack.enter_context(group.naming_losses())
         mark, mark_step = time.monotonic(), first
         model.train()
 

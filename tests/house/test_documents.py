@@ -27,7 +27,7 @@ COMMANDS = [
 BIN = Path(sys.executable).parent
 HELP = {"dvc": "--help", "prefect": "--help", "rawgpt": "--help"}
 CHEAP = ["make profile NAME=laptop", "dvc dag", "rawgpt plan --help", "rawgpt sample --help"]
-GPU_PROFILES = ["gpu-124m", "gpu-350m", "moe"]
+GPU_PROFILES = ["gpu-124m", "gpu-350m", "moe", "cluster"]
 
 
 @pytest.mark.parametrize("command", sorted(set(COMMANDS)))

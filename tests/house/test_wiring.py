@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[2]
 DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())
 FRAME = {
     "runner",
+    "ranks",
     "tracking",
     "tracking_journal",
     "tracking_upload",

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,10 @@ from gpt.model.init_weights import init_weights
 from gpt.model.transformer import Transformer
 from gpt.parallel.choose_engine import choose_engine
 from gpt.parallel.config import ParallelConfig
+from gpt.parallel.engine import Engine
 from gpt.parallel.process_group import ProcessGroup
 from gpt.train.config import TrainConfig
-from gpt.train.loop import TrainResult, train
+from gpt.train.loop import train
 from gpt.train.objective import Batch, mixture_next_token, next_token
 from gpt.train.validate import fixed_validation
 from tests.train.test_loop import CONFIG, CPU, Sink
@@ -28,15 +30,38 @@ ODD = ModelConfig(
 """Tied; none of its sizes is a multiple of 16, nor of 2 or 4 times it."""
 OPTIM = dataclasses.replace(CONFIG.optim, name="adamw", max_grad_norm=0.25)
 DIALS = dataclasses.replace(
-    CONFIG, steps=10, grad_accumulation=2, eval_every=5, checkpoint_every=4, optim=OPTIM
+    CONFIG, steps=8, grad_accumulation=2, eval_every=4, checkpoint_every=2, optim=OPTIM
 )
-"""Ten steps of two micro batches of four, every one of them clipped."""
+"""Eight steps of two micro batches of four samples, every one of them clipped."""
 
 
-def reports(result: TrainResult) -> dict[str, list[float]]:
-    """Return the numbers of a run that ranks and engines must share."""
-    keys = ("loss", "grad_norm", "val_loss", "lr")
-    return {key: [row[key] for row in result.history if key in row] for key in keys}
+@dataclass(frozen=True, kw_only=True)
+class Numbers:
+    """What a run showed."""
+
+    rows: dict[str, list[float]]
+    """loss, grad_norm, val_loss and lr of every logged step: what ranks and engines must share."""
+    weights: dict[str, Tensor]
+    """Whole, on rank 0."""
+    first_step: int
+    """Where it began, or went on from."""
+
+
+class Killed(Exception):
+    """Stands for kill -9: no step follows it. Real kills: tests/stages/test_ranks.py."""
+
+
+def build(model: ModelConfig) -> Transformer:
+    made = Transformer(model)
+    init_weights(made, 0)
+    return made
+
+
+def engine_of(group: ProcessGroup, name: str, experts: str = "gathered") -> Engine:
+    return choose_engine(
+        ParallelConfig(engine=name, ranks=group.world_size, timeout_s=20.0, experts=experts),  # type: ignore[arg-type]
+        group,
+    )
 
 
 def run(
@@ -47,39 +72,39 @@ def run(
     resume_dir: Path | None = None,
     stop_at: int = 0,
     experts: str = "gathered",
-) -> tuple[dict[str, list[float]], dict[str, Tensor]]:
-    """Train; return the logged numbers and, on rank 0, the weights. `stop_at` dies at that micro batch."""
-    made = Transformer(model)
-    init_weights(made, 0)
+) -> Numbers:
+    """Train; `stop_at` dies at that micro batch, when the saves so far are whole."""
+    torch.set_num_threads(1)
     tokens = np.random.default_rng(0).integers(0, VOCAB, size=16 * 41)
-    windows = TokenWindows(tokens, dials.seq_len, dials.seed)
+    windows, sink, calls = TokenWindows(tokens, dials.seq_len, dials.seed), Sink(), 0
     plain = mixture_next_token(0.05, 0.0) if model.n_experts else next_token
-    calls = 0
 
     def objective(module: nn.Module, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor | float]]:
         nonlocal calls
         calls += 1
         if calls == stop_at:
-            raise InterruptedError
+            raise Killed
         return plain(module, batch)
 
     try:
         result = train(
-            made,
+            build(model),
             windows,
             objective,
             dials,
             name="odd",
-            validate=fixed_validation(windows, 2, 4, CPU, torch.float32),
-            sink=Sink(),
+            validate=fixed_validation(windows, 2, 4, CPU, torch.float32, group=group),
+            sink=sink,
             device=CPU,
             resume_dir=resume_dir,
-            engine=choose_engine(
-                ParallelConfig(engine=engine, ranks=group.world_size, timeout_s=20.0, experts=experts),  # type: ignore[arg-type]
-                group,
-            ),
+            engine=engine_of(group, engine, experts),
         )
-    except InterruptedError:
-        return {}, {}
-    whole = result.model
-    return reports(result), {} if whole is None else {n: p.detach() for n, p in whole.named_parameters()}
+    except Killed:
+        return Numbers(rows={}, weights={}, first_step=sink.rows[0][0] - 1)
+    keys = ("loss", "grad_norm", "val_loss", "lr")
+    weights = {} if result.model is None else dict(result.model.named_parameters())
+    return Numbers(
+        rows={key: [row[key] for row in result.history if key in row] for key in keys},
+        weights={name: weight.detach() for name, weight in weights.items()},
+        first_step=sink.rows[0][0] - 1,
+    )
