@@ -34,7 +34,7 @@ def run_on_ranks(
             group = open_group(backend, parallel.timeout_s)  # type: ignore[arg-type]
         except PeerLost as error:
             raise PassingFailure(str(error)) from None
-        with group:
+        with group, group.naming_losses():
             return work(group)
 
     return meet_and_work() if is_rank and os.environ[VARIABLES[0]] != "0" else locked(meet_and_work)

@@ -21,6 +21,8 @@ from gpt.parallel.process_group import EXIT_PEER_LOST, LAUNCHER
 
 GRACE_S = 10.0
 """How long the other ranks may take to notice that one has failed, and to end by themselves."""
+STOP_S = 60.0
+"""The same when they were told to stop: rank 0 has results of its own to close."""
 POLL_S = 0.05
 
 
@@ -49,6 +51,8 @@ class Launched:
         while any(process.poll() is None for process in self.processes) and time.monotonic() < deadline:
             if self._note_failed():
                 deadline = min(deadline, time.monotonic() + GRACE_S)
+            elif self.signal and any(process.poll() is not None for process in self.processes):
+                deadline = min(deadline, time.monotonic() + STOP_S)
             time.sleep(POLL_S)
         self._note_failed()
         self.kill()
@@ -70,10 +74,13 @@ class Launched:
 
     def verdict(self, label: str) -> int:
         """Return the exit code of all; say what happened when rank 0 has not said it itself."""
+        codes = [process.returncode for process in self.processes]
+        if self.signal and any(codes) and all(codes[rank] == EXIT_PEER_LOST for rank in self.failed):
+            return 128 + self.signal  # in set-up ranks stop one by one, and the others miss them
         if not self.failed:
-            return self.processes[0].returncode
+            return codes[0]
         first = min(self.failed, key=self._blame)
-        code = self.processes[first].returncode
+        code = codes[first]
         if code > 0 and code != EXIT_PEER_LOST:  # its own error, of which the others knew nothing
             if first:
                 self.errors[first].seek(0)

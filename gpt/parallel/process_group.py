@@ -161,7 +161,8 @@ class ProcessGroup:
         except PeerLost:
             raise
         except RuntimeError as error:
-            if self.world_size == 1 or not COLLECTIVE_FAILED.search(str(error)):
+            is_named = isinstance(error, dist.DistError) or COLLECTIVE_FAILED.search(str(error))
+            if self.world_size == 1 or not is_named:
                 raise
             raise self.peer_lost("a collective", error) from None
 

@@ -48,6 +48,32 @@ def test_an_error_of_another_rank_is_shown_with_its_code(capfd: pytest.CaptureFi
     assert capfd.readouterr().err == ""
 
 
+def test_a_signal_in_set_up_ends_all(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Guards: a rank that waits for the timeout, minutes, for one that has obeyed at once; a stop that looks
+    like a fault. Rank 1 obeys, rank 0 waits for it and would for ever, or loses it."""
+    monkeypatch.setattr(launcher, "STOP_S", 0.3)
+    for end in ("time.sleep(600)", f"sys.exit({EXIT_PEER_LOST})"):
+        body = (
+            "def stop(*_):\n"
+            f"    sys.exit(143) if rank == 1 else {end}\n"
+            "signal.signal(signal.SIGTERM, stop)\n"
+            f"open({str(tmp_path)!r} + f'/ready-{{rank}}', 'w').close()\n"
+            "time.sleep(600)\n"
+        )
+        for file in tmp_path.iterdir():
+            file.unlink()
+        threading.Thread(target=send_when_ready, args=(tmp_path,)).start()
+        assert ranks(body) == 143
+
+
+def send_when_ready(folder: Path) -> None:
+    """Send this process SIGTERM when two ranks have said that they are ready."""
+    deadline = time.monotonic() + 60
+    while len(list(folder.glob("ready-*"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 def test_a_signal_is_passed_on_and_all_may_save(tmp_path: Path) -> None:
     """Guards: a launcher that dies of SIGTERM before its ranks, or kills them while they save."""
     body = (
@@ -60,14 +86,8 @@ def test_a_signal_is_passed_on_and_all_may_save(tmp_path: Path) -> None:
         "time.sleep(600)\n"
     )
 
-    def send() -> None:
-        deadline = time.monotonic() + 60
-        while len(list(tmp_path.glob("ready-*"))) < 2 and time.monotonic() < deadline:
-            time.sleep(0.05)
-        os.kill(os.getpid(), signal.SIGTERM)
-
     before = signal.getsignal(signal.SIGTERM)
-    threading.Thread(target=send).start()
+    threading.Thread(target=send_when_ready, args=(tmp_path,)).start()
     assert ranks(body) == 143
     assert len(list(tmp_path.glob("saved-*"))) == 2
     assert signal.getsignal(signal.SIGTERM) == before

@@ -136,6 +136,7 @@ def test_a_signal_to_the_launcher_saves_and_stops(expected: list[float], engine:
     assert again.stdout is not None
     lines = iter(again.stdout.readline, "")
     assert any(f"pretrain: resumed at step {stopped[1]} of" in line for line in lines)
+    assert any("loss" in line for line in lines)
     again.send_signal(signal.SIGTERM)
     finish(again, 128 + signal.SIGTERM)
 
