@@ -13,11 +13,14 @@ from torch import Tensor
 def grouped_linear(x: Tensor, weight: Tensor, counts: Tensor) -> Tensor:
     """Return (N, out): rows x (N, in), the first counts[0] of them by weight[0] of (E, out, in), and so on.
 
-    Under autocast both are cast to its dtype, as in F.linear.
+    Under autocast both are cast to its dtype, as in F.linear; without it the weight is cast to x's.
     """
     if torch.is_autocast_enabled(x.device.type):
         dtype = torch.get_autocast_dtype(x.device.type)
-        x, weight = x.to(dtype), weight.to(dtype)
+        x = x.to(dtype)
+    weight = weight.to(x.dtype)  # experts that a rank keeps as fp32 masters meet what it computes in
+    if not len(x):  # a rank that no token was sent to: its weight's gradient is zeros, not none
+        return F.linear(x, weight[0])
     if x.device.type == "cuda" and x.dtype == torch.bfloat16:
         return by_grouped_matmul(x, weight, counts)
     return by_loop(x, weight, counts)

@@ -3,7 +3,13 @@
 Routing weights are the softmax over the K chosen logits (Mixtral; equal to softmax over all, then
 renormalized). Load-balancing loss: Fedus et al. 2021 eq. 4, with f counting the K assignments, so a
 balanced router scores K. Router z-loss: Zoph et al. 2022 eq. 5.
+
+Experts may lie on other ranks: whoever put them there hands the layer a `dispatch`
+(gpt/parallel/expert_spread.py). Not here: ranks.
 """
+
+from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +18,19 @@ from gpt.kernels.fused_kernels import fused_kernel
 from gpt.kernels.grouped_linear import grouped_linear
 from gpt.model.config import ModelConfig
 from gpt.model.feed_forward import activate
+
+Experts = Callable[[Tensor, Tensor], Tensor]
+"""Rows (R, C) that lie expert by expert and how many each expert has (E,), to the experts' outputs (R, C)."""
+
+
+class Exchange(Protocol):
+    """One pass's assignments among all ranks."""
+
+    counts: Tensor
+    """Assignments that each expert got from all ranks together, (E,)."""
+
+    def run(self, experts: Experts, x: Tensor) -> Tensor:
+        """Return what x (N*K, C), this rank's rows expert by expert, becomes in their experts, (N*K, C)."""
 
 
 class MixtureOfExperts(nn.Module):
@@ -32,7 +51,9 @@ class MixtureOfExperts(nn.Module):
         self.balance_loss = torch.zeros(())
         self.z_loss = torch.zeros(())
         self.expert_load: Tensor | None = None
-        """Share of the assignments that each expert got in the last pass, (E,)."""
+        """Share of the assignments that each expert got in the last pass, of all ranks together, (E,)."""
+        self.dispatch: Callable[[Tensor], Exchange] | None = None
+        """From this rank's counts (E,) to the pass's exchange; without one every expert is here."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x (B, T, C) to (B, T, C); leaves balance_loss, z_loss and expert_load behind."""
@@ -43,29 +64,36 @@ class MixtureOfExperts(nn.Module):
         top_logits, top_experts = logits.topk(n_chosen, dim=-1)  # (N, K)
         weights = top_logits.softmax(dim=-1)  # (N, K)
         counts = torch.bincount(top_experts.flatten(), minlength=n_experts)  # (E,)
-        self._measure(logits, counts)
+        exchange = None if self.dispatch is None else self.dispatch(counts)
+        self._measure(logits, counts if exchange is None else exchange.counts)
 
         order = top_experts.flatten().argsort(stable=True)  # (N*K,) assignments, expert by expert
         token_of = order // n_chosen  # (N*K,)
-        sorted_out = self._experts(tokens[token_of], counts)  # (N*K, C)
+        rows = tokens[token_of]  # (N*K, C)
+        sorted_out = self._experts(rows, counts) if exchange is None else exchange.run(self._experts, rows)
         scaled = sorted_out.float() * weights.flatten()[order, None]  # (N*K, C)
         out = torch.zeros_like(tokens, dtype=torch.float32)  # (N, C)
         return out.index_add(0, token_of, scaled).to(x.dtype).view_as(x)
 
     def _experts(self, x: Tensor, counts: Tensor) -> Tensor:
-        """Run each expert on its own rows of x (N*K, C), which lie expert by expert."""
+        """Run each expert that is here on its own rows of x (R, C), which lie expert by expert."""
         swiglu = self.config.activation == "swiglu"
-        gate = grouped_linear(x, self.experts_gate, counts) if swiglu else None  # (N*K, F)
-        up = grouped_linear(x, self.experts_up, counts)  # (N*K, F)
-        hidden = activate(up, gate, self.config.activation, self.fused)  # (N*K, F)
+        gate = grouped_linear(x, self.experts_gate, counts) if swiglu else None  # (R, F)
+        up = grouped_linear(x, self.experts_up, counts)  # (R, F)
+        hidden = activate(up, gate, self.config.activation, self.fused)  # (R, F)
         return grouped_linear(hidden, self.experts_down, counts)
 
     def _measure(self, logits: Tensor, counts: Tensor) -> None:
+        """Set the losses of this rank's tokens against the load of all ranks, which no gradient enters.
+
+        Their mean over ranks with equally many tokens is, in value and gradient, the loss of all tokens.
+        """
+        n_experts, n_chosen = self.config.n_experts, self.config.n_experts_per_token
         probability = logits.softmax(dim=-1).mean(dim=0)  # (E,)
-        load = counts.float() / logits.shape[0]  # (E,) assignments per token; sums to K
-        self.balance_loss = self.config.n_experts * (load * probability).sum()
+        load = n_chosen * counts.float() / counts.sum()  # (E,) assignments per token; sums to K
+        self.balance_loss = n_experts * (load * probability).sum()
         self.z_loss = logits.logsumexp(dim=-1).square().mean()
-        self.expert_load = load.detach() / self.config.n_experts_per_token
+        self.expert_load = load.detach() / n_chosen
 
 
 def router_losses(model: nn.Module) -> tuple[Tensor, Tensor]:

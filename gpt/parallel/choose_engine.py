@@ -16,7 +16,7 @@ def choose_engine(config: ParallelConfig, group: ProcessGroup) -> Engine:
     if group.world_size == 1:
         return WholeModel(group)
     if config.engine == "zero3":
-        return Zero3Engine(group)
+        return Zero3Engine(group, config.experts)
     from gpt.parallel.fsdp2_engine import Fsdp2Engine
 
     return Fsdp2Engine(group)

@@ -14,6 +14,7 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
 from gpt.parallel.engine import Place, fill, skeleton, units_of
+from gpt.parallel.expert_spread import balance_over_ranks, has_mixture
 from gpt.parallel.process_group import ProcessGroup
 from gpt.parallel.units import check_model
 from gpt.parallel.zero3_engine import FP32_ENDINGS
@@ -32,6 +33,8 @@ class Fsdp2Engine:
         units = units_of(model)
         check_model(model, units, self.group, compute_dtype, torch.float32)
         self._model, self._bare = model, skeleton(model)
+        if has_mixture(model):
+            balance_over_ranks(model, self.group)
         mesh = init_device_mesh(self.group.device.type, (self.group.world_size,))
         policy = MixedPrecisionPolicy(param_dtype=compute_dtype, reduce_dtype=torch.float32)
         exact = MixedPrecisionPolicy(param_dtype=torch.float32, reduce_dtype=torch.float32)

@@ -1,6 +1,6 @@
 """Bytes that a rank holds: by the formula, and as measured, side by side. Activations are not in it.
 
-at rest   16 P / W          fp32 masters 4, gradients 4, AdamW's two moments 8
+at rest   16 P / W          fp32 masters 4, gradients 4, AdamW's two moments 8; spread experts likewise
 borrowed  the wholes of the root unit and of 1 + prefetch units, in the compute dtype
 on the way back, too        the whole gradients of the root and of one unit (compute dtype), and what one
                             reduce-scatter sends and receives (reduce dtype)
@@ -34,6 +34,7 @@ def formula(zero3: Zero3) -> dict[str, float]:
     group, root = zero3.group, zero3.units[0]
     sizes = [sum(slot.shape.numel() for flat in unit.flats for slot in flat.slots) for unit in zero3.units]
     per_rank, block = sum(sizes) / group.world_size, max(sizes[1:])
+    per_rank += sum(parameter.numel() for parameter in zero3.experts.parameters.values())
     compute, reduce = root.flats[0].compute_dtype.itemsize, root.flats[0].reduce_dtype.itemsize
     # what comes back beside what is sent: one's own part, all parts before their sum, or nothing
     received = {"nccl": 1 / group.world_size, "gloo": 1.0}[group.backend] if group.world_size > 1 else 0.0
@@ -52,9 +53,11 @@ def held(zero3: Zero3, optimizer: Optimizer) -> dict[str, int]:
     """Return the bytes that the tensors of a rank take between two steps, part by part."""
     states = [state.values() for state in optimizer.state.values()]
     moments = [value for values in states for value in values if isinstance(value, Tensor)]
+    experts = list(zero3.experts.parameters.values())
+    gradients = [flat.grad_shard for flat in zero3.flats] + [parameter.grad for parameter in experts]
     return {
-        "masters": _bytes([flat.shard for flat in zero3.flats]),
-        "gradients": _bytes([flat.grad_shard for flat in zero3.flats if flat.grad_shard is not None]),
+        "masters": _bytes([*(flat.shard for flat in zero3.flats), *experts]),
+        "gradients": _bytes([gradient for gradient in gradients if gradient is not None]),
         "moments": _bytes(moments),
         "borrowed": _bytes([flat.whole for flat in zero3.flats]),
     }

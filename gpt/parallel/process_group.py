@@ -1,4 +1,4 @@
-"""The ranks that train one model together, and the two collectives that they need.
+"""The ranks that train one model together, and the three collectives that they need.
 
 Ranks come from torchrun's environment variables; without them there is one, which needs no
 torch.distributed. Every collective is counted by its own size, and one that fails says which rank lost its
@@ -8,11 +8,12 @@ peers at which step. Not here: what is sent (flat_parameter.py) and when (zero3.
 import contextlib
 import datetime
 import hashlib
+import math
 import os
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Literal
 
@@ -127,6 +128,21 @@ class ProcessGroup:
             return self._start(name, whole, total, lambda: [_reduce_scatter(total[0], whole, async_op=True)])
         received, call = torch.empty_like(addends), dist.all_to_all_single  # (W, n)
         return self._start(name, whole, received, lambda: [call(received, addends, async_op=True)])
+
+    def all_to_all(self, rows: Tensor, send: Sequence[int], receive: Sequence[int]) -> Pending:
+        """Start sending rows (sum(send), C), the first send[0] of them to rank 0, the next to rank 1.
+
+        The result is (sum(receive), C): what rank 0 sent here, then what rank 1 did. A rank may send or
+        receive nothing; send[r] here must be receive[rank] on rank r.
+        """
+        rows, name = rows.contiguous(), "all_to_all"
+        received = rows.new_empty((sum(receive), *rows.shape[1:]))
+        row_bytes = rows.itemsize * math.prod(rows.shape[1:])
+        self.bytes_moved[name] += (len(received) - receive[self.rank]) * row_bytes
+        if self.world_size == 1:
+            return Pending(self, name, [], rows, rows)
+        splits, call = (list(receive), list(send)), dist.all_to_all_single
+        return self._start(name, rows, received, lambda: [call(received, rows, *splits, async_op=True)])
 
     def gather_rows(self, row: Tensor) -> Tensor:
         """Return every rank's row (n,) as (W, n), the same bits on each rank. Waits."""

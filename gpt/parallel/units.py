@@ -1,6 +1,6 @@
 """Which parameters belong to which unit, and what cannot be sharded."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -30,14 +30,19 @@ def make_units(
     compute_dtype: torch.dtype,
     reduce_dtype: torch.dtype,
     fp32_endings: tuple[str, ...],
+    local: Collection[nn.Parameter] = (),
 ) -> list[Unit]:
-    """Return the root unit and one for each module, their parameters sharded, their buffers in place."""
+    """Return the root unit and one for each module, their parameters sharded, their buffers in place.
+
+    `local` are parameters of this rank alone: they stay where they are.
+    """
+    left_out = {id(parameter) for parameter in local}
     unit_of = {id(part): i for i, module in enumerate(modules, start=1) for part in module.modules()}
     owners: dict[int, dict[str, list[Owner]]] = {i: {} for i in range(len(modules) + 1)}
     names: dict[int, tuple[str, int]] = {}
     for path, module in model.named_modules():
         for attribute, parameter in module._parameters.items():
-            if parameter is None:
+            if parameter is None or id(parameter) in left_out:
                 continue
             unit = unit_of.get(id(module), 0)
             full_name = f"{path}.{attribute}" if path else attribute
@@ -76,8 +81,12 @@ def check_model(
     group: ProcessGroup,
     compute_dtype: torch.dtype,
     reduce_dtype: torch.dtype,
+    local: Collection[str] = (),
 ) -> None:
-    """Raise ValueError that names what cannot be sharded, and when the ranks hold different weights."""
+    """Raise ValueError that names what cannot be sharded, and when the ranks hold different weights.
+
+    `local` names parameters of which every rank has its own.
+    """
     for name, dtype in (("compute_dtype", compute_dtype), ("reduce_dtype", reduce_dtype)):
         if dtype not in (torch.float32, torch.bfloat16):
             raise ValueError(f"{name}: got {dtype}; write torch.float32 or torch.bfloat16")
@@ -92,15 +101,19 @@ def check_model(
         if parts & seen:
             raise ValueError(f"units[{i}]: {paths[id(unit)]} is part of another unit, or given twice")
         seen |= parts
-    sums: list[Tensor] = []
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             raise ValueError(f"{name}: is frozen, and several ranks train every parameter here")
         if parameter.dtype != torch.float32:
             raise ValueError(f"{name}: {parameter.dtype}; masters are float32, call model.float()")
-        sums.append(parameter.detach().double().sum())
-    rows = group.gather_rows(torch.stack(sums).to(group.device))  # (W, parameters)
+    check_equal_weights({n: p for n, p in model.named_parameters() if n not in local}, group)
+
+
+def check_equal_weights(tensors: Mapping[str, Tensor], group: ProcessGroup) -> None:
+    """Raise ValueError, on all ranks, when one of them holds other weights; what is compared are sums."""
+    sums = torch.stack([tensor.detach().double().sum() for tensor in tensors.values()]).to(group.device)
+    rows = group.gather_rows(sums)  # (W, parameters)
     differs = (rows != rows[0]).any(dim=0).nonzero()
     if len(differs):
-        name = list(dict(model.named_parameters()))[int(differs[0])]
+        name = list(tensors)[int(differs[0])]
         raise ValueError(f"{name}: the ranks hold different weights; initialize or load the same on each")

@@ -24,6 +24,7 @@ from torch.autograd import Function, Variable
 from torch.autograd.graph import register_multi_grad_hook
 from torch.optim.optimizer import Optimizer, register_optimizer_step_pre_hook
 
+from gpt.parallel.expert_spread import LocalExperts
 from gpt.parallel.flat_parameter import FlatParameter
 from gpt.parallel.process_group import Pending, ProcessGroup
 from gpt.parallel.units import Unit, check_model, make_units
@@ -53,8 +54,16 @@ class _Borrow(Function):
 class Zero3:
     """A model whose parameters are spread over the ranks. Call `.module` as the model."""
 
-    def __init__(self, module: nn.Module, units: Sequence[Unit], group: ProcessGroup, prefetch: int) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        units: Sequence[Unit],
+        group: ProcessGroup,
+        prefetch: int,
+        experts: LocalExperts,
+    ) -> None:
         self.module, self.units, self.group, self.prefetch = module, units, group, prefetch
+        self.experts = experts
         self.flats = [flat for unit in units for flat in unit.flats]
         self._anchor = torch.empty(0, requires_grad=True)
         self._reducing: tuple[FlatParameter, Pending, list[bool]] | None = None
@@ -67,15 +76,19 @@ class Zero3:
         weakref.finalize(self, handle.remove)
 
     def parameters(self) -> list[nn.Parameter]:
-        """Return this rank's pieces, for an elementwise optimizer; empty ones are left out."""
+        """Return this rank's pieces and experts, for an elementwise optimizer; empty ones are left out."""
         return [piece for _, piece in self.named_parameters()]
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """Yield (name, piece (1, .., m)) under the model's own names, without the empty pieces."""
+        """Yield (name, piece (1, .., m)) under the model's own names, without the empty pieces.
+
+        Spread experts (E/W, out, in) follow.
+        """
         for flat in self.flats:
             for slot, piece in zip(flat.slots, flat.pieces, strict=True):
                 if piece.numel():
                     yield slot.name, piece
+        yield from self.experts.parameters.items()
 
     @torch.no_grad()
     def clip_grad_norm(self, max_norm: float) -> Tensor:
@@ -106,7 +119,7 @@ class Zero3:
         With `pieces` (by name, as named_parameters has them), what lies like them: an optimizer's moments.
         All ranks must call it. Persistent buffers come along with the parameters.
         """
-        full: dict[str, Tensor] = {}
+        full = self.experts.join(pieces)
         for flat in self.flats:
             shard = flat.shard
             if pieces is not None:
@@ -129,7 +142,7 @@ class Zero3:
         Every rank passes the same tensors; nothing is sent. Raises ValueError for a name or shape amiss.
         """
         shapes = {slot.name: slot.shape for flat in self.flats for slot in flat.slots}
-        if amiss := sorted(set(shapes) ^ set(tensors)):
+        if amiss := sorted({*shapes, *self.experts.parameters} ^ set(tensors)):
             raise ValueError(f"tensor {amiss[0]!r} is in the model or in what is loaded, but not in both")
         for name, shape in shapes.items():
             if tensors[name].shape != shape:
@@ -138,12 +151,12 @@ class Zero3:
             slot.name: tensors[slot.name].flatten()[slot.there].view(piece.shape)
             for flat in self.flats
             for slot, piece in zip(flat.slots, flat.pieces, strict=True)
-        }
+        } | self.experts.cut(tensors)
 
     @torch.no_grad()
     def load_full(self, tensors: Mapping[str, Tensor]) -> None:
         """Take the parameters (and persistent buffers) of full_tensors, given whole on every rank."""
-        own = {slot.name for flat in self.flats for slot in flat.slots}
+        own = {slot.name for flat in self.flats for slot in flat.slots} | set(self.experts.parameters)
         buffers = dict(self.module.named_buffers())
         for name in sorted((set(tensors) - own) & set(buffers)):
             buffers[name].copy_(tensors[name])
@@ -152,6 +165,7 @@ class Zero3:
             flat.free()  # what is gathered is of the old ones
             for slot in flat.slots:
                 slot.piece(flat.shard).copy_(cut[slot.name])
+        self.experts.load(tensors)
 
     def reduce(self, flat: FlatParameter, gradients: Sequence[Tensor | None]) -> None:
         """Send a unit's gradients on their way, once autograd has the last of them."""
@@ -239,13 +253,16 @@ def shard_zero3(
 
     `prefetch` is the number of units asked for ahead of the one that computes. Parameters whose names end
     in one of `fp32_endings` are gathered and reduced in fp32 whatever the dtypes (a mixture's
-    "router.weight"). Raises ValueError that names what cannot be sharded.
+    "router.weight"). Experts that have been spread stay with their ranks, as fp32 masters that are cast when
+    they compute. Raises ValueError that names what cannot be sharded.
     """
-    check_model(model, units, group, compute_dtype, reduce_dtype)
+    experts = LocalExperts(model, group)
+    check_model(model, units, group, compute_dtype, reduce_dtype, experts.parameters)
     if prefetch < 0:
         raise ValueError(f"prefetch: 0 or more units are needed, got {prefetch}")
-    made = make_units(model, units, group, compute_dtype, reduce_dtype, tuple(fp32_endings))
-    return Zero3(model, made, group, prefetch)
+    own = list(experts.parameters.values())
+    made = make_units(model, units, group, compute_dtype, reduce_dtype, tuple(fp32_endings), own)
+    return Zero3(model, made, group, prefetch, experts)
 
 
 def _check_optimizer(pieces: frozenset[int], optimizer: Optimizer, *_: object) -> None:

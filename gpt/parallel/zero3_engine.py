@@ -1,11 +1,13 @@
 """Our ZeRO-3 behind the engine's calls. What it does: zero3.py."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from gpt.parallel.engine import Place, fill, skeleton, units_of
+from gpt.parallel.expert_spread import balance_over_ranks, has_mixture, spread_experts
 from gpt.parallel.process_group import ProcessGroup
 from gpt.parallel.zero3 import Zero3, shard_zero3
 
@@ -14,18 +16,20 @@ FP32_ENDINGS = ("router.weight",)
 
 
 class Zero3Engine:
-    """Every rank keeps a run of elements of every unit."""
+    """Every rank keeps a run of elements of every unit, or of a mixture whole experts."""
 
     zero3: Zero3
 
-    def __init__(self, group: ProcessGroup) -> None:
-        self.group = group
+    def __init__(self, group: ProcessGroup, experts: Literal["gathered", "across"] = "gathered") -> None:
+        self.group, self.experts = group, experts
         self._bare = nn.Module()
         self._places: dict[str, Place] = {}
 
     def shard(self, model: nn.Module, compute_dtype: torch.dtype) -> None:
         """Divide the model's blocks, and the rest as one unit. Raises ValueError."""
         units, self._bare = units_of(model), skeleton(model)
+        if has_mixture(model):
+            (spread_experts if self.experts == "across" else balance_over_ranks)(model, self.group)
         self.zero3 = shard_zero3(
             model, units, self.group, compute_dtype=compute_dtype, fp32_endings=FP32_ENDINGS
         )
@@ -34,6 +38,10 @@ class Zero3Engine:
             for flat in self.zero3.flats
             for slot in flat.slots
         }
+        for name, part in self.zero3.experts.parameters.items():
+            shape = torch.Size((self.group.world_size * len(part), *part.shape[1:]))
+            start = self.group.rank * part.numel()
+            self._places[name] = Place(shape=shape, start=start, stop=start + part.numel())
 
     def clip(self, parameters: Sequence[Tensor], max_norm: float) -> float:
         """Clip the gradients' global norm; return it as it was. Raises ValueError."""

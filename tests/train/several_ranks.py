@@ -19,7 +19,7 @@ from gpt.parallel.engine import Engine
 from gpt.parallel.process_group import ProcessGroup
 from gpt.train.config import TrainConfig
 from gpt.train.loop import train
-from gpt.train.objective import Batch, next_token
+from gpt.train.objective import Batch, mixture_next_token, next_token
 from gpt.train.validate import fixed_validation
 from tests.train.test_loop import CONFIG, CPU, Sink
 
@@ -57,9 +57,9 @@ def build(model: ModelConfig) -> Transformer:
     return made
 
 
-def engine_of(group: ProcessGroup, name: str) -> Engine:
+def engine_of(group: ProcessGroup, name: str, experts: str = "gathered") -> Engine:
     return choose_engine(
-        ParallelConfig(engine=name, ranks=group.world_size, timeout_s=20.0),  # type: ignore[arg-type]
+        ParallelConfig(engine=name, ranks=group.world_size, timeout_s=20.0, experts=experts),  # type: ignore[arg-type]
         group,
     )
 
@@ -71,18 +71,20 @@ def run(
     model: ModelConfig = ODD,
     resume_dir: Path | None = None,
     stop_at: int = 0,
+    experts: str = "gathered",
 ) -> Numbers:
     """Train; `stop_at` dies at that micro batch, when the saves so far are whole."""
     torch.set_num_threads(1)
     tokens = np.random.default_rng(0).integers(0, VOCAB, size=16 * 41)
     windows, sink, calls = TokenWindows(tokens, dials.seq_len, dials.seed), Sink(), 0
+    plain = mixture_next_token(0.05, 0.0) if model.n_experts else next_token
 
     def objective(module: nn.Module, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor | float]]:
         nonlocal calls
         calls += 1
         if calls == stop_at:
             raise Killed
-        return next_token(module, batch)
+        return plain(module, batch)
 
     try:
         result = train(
@@ -95,7 +97,7 @@ def run(
             sink=sink,
             device=CPU,
             resume_dir=resume_dir,
-            engine=engine_of(group, engine),
+            engine=engine_of(group, engine, experts),
         )
     except Killed:
         return Numbers(rows={}, weights={}, first_step=sink.rows[0][0] - 1)
