@@ -71,15 +71,20 @@ class LogsConfig:
     """Share of the generated records that carry invented personal data, so that the scrubber's
     recall is a measured number."""
     seed: int
+    n_intents: int
+    """Generated customers' messages with their intent as the answer; a fifth of them is held out."""
     val_fraction: float
-    """Share of the records that is held out, chosen by the hash of a record's id."""
+    """Share that is held out: of the generated and of your own records chosen by the hash of an id, of a
+    real set by its own split or by hash."""
     use_real_sets: bool
-    """Add the human-written sets that the fetch stage found."""
+    """Add the public sets that the fetch stage found."""
     max_real: int
     """Most records taken from those sets, all together."""
+    n_replay: int
+    """English passages and instructions at most, for finetune.data.replay_fraction to draw from."""
 
     def __post_init__(self) -> None:
-        for name in ("n_chats", "n_payment_logs", "max_real"):
+        for name in ("n_chats", "n_payment_logs", "n_intents", "max_real", "n_replay"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}: 0 or more is needed, got {getattr(self, name)}")
         if self.n_chats + self.n_payment_logs == 0:
