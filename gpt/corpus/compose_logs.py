@@ -1,5 +1,6 @@
 """The log set: generated and real records, scrubbed, each once, on the side that its maker gave it."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from gpt.corpus.intents import Query, held_out
 from gpt.corpus.language import tag
 from gpt.corpus.log_counts import LogCounts
 from gpt.corpus.log_record import Draft, canonical, record_texts, with_texts
+from gpt.corpus.own_logs import OwnLogs, read_own_logs
 from gpt.corpus.redact import redact_all
 from gpt.corpus.replay import passages
 from gpt.corpus.split import unit_hash
@@ -25,7 +27,7 @@ INTENT_SEED, CANARY_SEED = 2_000_003, 1_000_003
 INTENT_VAL_FRACTION = 0.2
 """Of the generated queries: their number is small, and so is the standard error wanted."""
 SPLIT_RULE = (
-    "generated: by the hash of the id; "
+    "generated and own: by the hash of the id; "
     "real: by the set's own split where it has one, else by the hash of the id; "
     "no scrubbed text is on both sides"
 )
@@ -45,6 +47,8 @@ class LogSet:
     canaries: list[dict[str, Any]] = field(default_factory=list)
     """Planted values as they were before the scrubber: no training data."""
     counts: LogCounts = field(default_factory=LogCounts)
+    own: OwnLogs = field(default_factory=OwnLogs)
+    """Your own logs: what was read and what was refused."""
 
     def metrics(self) -> dict[str, Any]:
         """Return the figures of the set."""
@@ -54,6 +58,7 @@ class LogSet:
             "n_replay": len(self.replay),
             "n_intents_held_out": len(self.intents),
             "n_canaries": len(self.canaries),
+            **self.own.metrics(),
             **self.counts.metrics(self.train + self.val),
         }
 
@@ -70,6 +75,7 @@ class LogSet:
                 kind: {"planted": n, "leaked": self.counts.leaked_by_kind[kind]}
                 for kind, n in sorted(self.counts.planted_by_kind.items())
             },
+            "own_lines_refused": self.own.named,
             "split": SPLIT_RULE,
             "intents": "held-out queries for scoring accuracy; their closed lists are in intent_labels.json",
             "canaries": "planted values before the scrubber, for sampling alone: never training data",
@@ -88,16 +94,15 @@ def compose_logs(config: LogsConfig, files: Path) -> LogSet:
     queries = [*real, *_generated_queries(config)]
     rows, made.intent_labels = held_out(queries)
     made.intents = [_scrubbed_row(row, made.counts) for row in rows]
-    drafts = list(_drafts(config, extra, real, queries))
+    made.own = read_own_logs(config.own, **split)
+    drafts = [*_drafts(config, extra, real, queries), *made.own.drafts]
     records = _scrub(drafts, index, made.counts, seen=set())
-    kept = {record["id"] for record in records}
-    made.counts.add_languages(records)
-    sides = {draft.record["id"]: draft.side for draft in drafts}
-    made.train = [record for record in records if sides[record["id"]] == "train"]
-    made.val = [record for record in records if sides[record["id"]] == "val"]
+    made.train = [record for draft, record in records if draft.side == "train"]
+    made.val = [record for draft, record in records if draft.side == "val"]
+    made.counts.add_languages(made.train + made.val)
     _refuse_an_empty_side(made)
     made.replay = _replay(config, files, index, made)
-    trained = (draft for draft in drafts if draft.side == "train" and draft.record["id"] in kept)
+    trained = (draft for draft, _ in records if draft.side == "train")
     more = generate_chats(10**6, seed=config.seed + CANARY_SEED, planted_fraction=1.0)
     made.canaries = choose_canaries(trained, more)
     return made
@@ -120,23 +125,29 @@ def _generated_queries(config: LogsConfig) -> Iterator[Query]:
 
 def _scrub(
     drafts: list[Draft], index: EvaluationIndex, counts: LogCounts, *, seen: set[str]
-) -> list[dict[str, Any]]:
-    """Return the scrubbed records with their language, without repeats and evaluation items."""
-    records: list[dict[str, Any]] = []
+) -> list[tuple[Draft, dict[str, Any]]]:
+    """Return the drafts with their scrubbed records, without repeats and evaluation items.
+
+    An own record's id is a hash of its scrubbed text: one of the raw text could be searched for.
+    """
+    records: list[tuple[Draft, dict[str, Any]]] = []
     for draft in drafts:
         texts, redacted = redact_all(record_texts(draft.record))
         counts.add(draft, " ".join(texts), redacted)
         record = with_texts(draft.record, texts)
-        if canonical(record) in seen:
+        whole = canonical(record)
+        if whole in seen:
             counts.n_repeated += 1
             continue
-        seen.add(canonical(record))
-        records.append(record)
-    texts_of = ["\n".join(record_texts(record)) for record in records]
+        seen.add(whole)
+        if record["source"] == "own":
+            record["id"] = f"own-{hashlib.sha256(whole.encode()).hexdigest()[:16]}"
+        records.append((draft, record))
+    texts_of = ["\n".join(record_texts(record)) for _, record in records]
     found = index.find(texts_of)
     counts.n_contaminated += sum(map(bool, found))
     rows = zip(records, texts_of, found, strict=True)
-    return [{**record, "language": tag(text)} for record, text, items in rows if not items]
+    return [(draft, {**record, "language": tag(text)}) for (draft, record), text, items in rows if not items]
 
 
 def _replay(config: LogsConfig, files: Path, index: EvaluationIndex, made: LogSet) -> list[dict[str, Any]]:
@@ -150,7 +161,7 @@ def _replay(config: LogsConfig, files: Path, index: EvaluationIndex, made: LogSe
     for record in passages(files, most=config.n_replay - len(drafts), seed=config.seed):
         drafts.append(Draft(record=record, side="train"))
     seen = {canonical(record) for record in made.train + made.val}
-    records = _scrub(drafts, index, LogCounts(), seen=seen)
+    records = [record for _, record in _scrub(drafts, index, LogCounts(), seen=seen)]
     return sorted(records, key=lambda record: unit_hash(record["id"], config.seed))
 
 

@@ -4,6 +4,8 @@ import bz2
 from pathlib import Path
 from typing import Any
 
+from gpt.corpus.config import OwnLogsConfig
+
 
 def check_record(record: dict[str, Any]) -> None:
     """The log record format of docs/architecture.md."""
@@ -26,3 +28,19 @@ def pack(folder: Path, name: str, suffix: str, text: str) -> None:
     """Write a set as the fetch stage does."""
     (folder / name).mkdir(parents=True)
     (folder / name / f"{name}{suffix}.bz2").write_bytes(bz2.compress(text.encode()))
+
+
+def own_config(folder: str = "", **changes: Any) -> OwnLogsConfig:
+    """The own-logs dials of the laptop profile."""
+    dials: dict[str, Any] = {
+        "folder": folder,
+        "messages_field": "messages",
+        "role_field": "role",
+        "content_field": "content",
+        "prompt_field": "prompt",
+        "response_field": "response",
+        "text_field": "text",
+        "max_turn_chars": 1000,
+        "max_bad_fraction": 0.01,
+    }
+    return OwnLogsConfig(**{**dials, **changes})

@@ -10,7 +10,7 @@ import pytest
 from gpt.corpus.compose_logs import LogSet, compose_logs
 from gpt.corpus.config import LogsConfig
 from gpt.corpus.log_record import canonical, record_texts
-from tests.corpus.records import pack
+from tests.corpus.records import own_config, pack
 
 
 def config(**changes: Any) -> LogsConfig:
@@ -24,6 +24,7 @@ def config(**changes: Any) -> LogsConfig:
         "use_real_sets": True,
         "max_real": 10,
         "n_replay": 0,
+        "own": own_config(),
     }
     return LogsConfig(**{**dials, **changes})
 
@@ -96,6 +97,30 @@ def test_replay_and_intents_do_without_any_fetched_set(tmp_path: Path) -> None:
     taught = {record["messages"][0]["content"] for record in asked}
     assert taught.isdisjoint(row["prompt"] for row in made.intents)
     assert all(record["messages"][1]["content"] in labels for record in asked)
+
+
+def test_own_logs_are_scrubbed_labelled_and_split(tmp_path: Path) -> None:
+    """Guards: a raw value or id of a user's own record in any output; own records all on one side; ids that
+    move when a line is added. The same chat twice, with another phone number, is one chat after scrubbing."""
+    own = tmp_path / "own"
+    own.mkdir()
+    rows = [
+        {"id": "9812345670", "prompt": f"refund {i} kab? call 98123456{i:02d}", "response": "kal"}
+        for i in range(40)
+    ]
+    rows.append({"prompt": "refund 0 kab? call 9999999999", "response": "kal"})
+    (own / "chats.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    made = compose_logs(config(n_chats=20, n_payment_logs=0, own=own_config(str(own))), tmp_path)
+    sides = [[r for r in side if r["source"] == "own"] for side in (made.train, made.val)]
+    assert sum(map(len, sides)) == 40
+    assert all(len(side) > 1 for side in sides)
+    assert not any(r["synthetic"] for side in sides for r in side)
+    text = trained_text(made) + json.dumps(made.summary()) + json.dumps(made.metrics())
+    assert "98123456" not in text
+    assert made.metrics()["own_lines"] == 41
+    (own / "a.log").write_text("UPI_PAY amt=5 status=OK\n")
+    more = compose_logs(config(n_chats=20, n_payment_logs=0, own=own_config(str(own))), tmp_path)
+    assert {r["id"] for side in sides for r in side} < {r["id"] for r in more.train + more.val}
 
 
 def test_a_side_without_a_record_is_refused(tmp_path: Path) -> None:

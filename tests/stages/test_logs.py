@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from gpt.config import to_dict
 from stages.logs import logs
+from tests.corpus.records import own_config
 
 
 def test_logs_end_to_end_twice_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -23,6 +25,7 @@ def test_logs_end_to_end_twice_the_same(tmp_path: Path, monkeypatch: pytest.Monk
         "use_real_sets": True,
         "max_real": 10,
         "n_replay": 0,
+        "own": to_dict(own_config()),
     }
     params = {"machine": {"device": "cpu", "threads": 1}, "logs": dials}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
