@@ -1,8 +1,9 @@
 """Canaries for sampling: real prefixes, random values, enough of them."""
 
 from gpt.corpus.canaries import N_CANARIES, RANDOM_KINDS, choose_canaries
-from gpt.corpus.hinglish import generate_chats, generate_payment_logs
+from gpt.corpus.hinglish import generate_chats
 from gpt.corpus.log_record import Draft, record_texts
+from gpt.corpus.payment_lines import generate_payment_logs
 
 
 def test_a_prefix_by_hand() -> None:
