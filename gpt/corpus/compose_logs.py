@@ -158,7 +158,9 @@ def _replay(config: LogsConfig, files: Path, index: EvaluationIndex, made: LogSe
         return []
     split: dict[str, Any] = {"val_fraction": config.val_fraction, "seed": config.seed}
     extra = files / "extra"
+    taken = {record["id"] for record in made.train}
     drafts = list(instruction_drafts(extra, **split)) if config.use_real_sets else []
+    drafts = [draft for draft in drafts if draft.record["id"] not in taken]
     drafts = sorted(drafts, key=lambda draft: unit_hash(draft.record["id"], 0))[: config.n_replay // 2]
     for record in passages(files, most=config.n_replay - len(drafts), seed=config.seed):
         drafts.append(Draft(record=record, side="train"))

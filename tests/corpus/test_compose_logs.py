@@ -123,6 +123,18 @@ def test_own_logs_are_scrubbed_labelled_and_split(tmp_path: Path) -> None:
     assert {r["id"] for side in sides for r in side} < {r["id"] for r in more.train + more.val}
 
 
+def test_replay_takes_the_instructions_that_train_does_not_hold(tmp_path: Path) -> None:
+    """Guards: half of the pool gone because the instructions chosen for it are those of train.jsonl."""
+    tasks = [{"instruction": f"Say {i}.", "input": "", "output": str(i)} for i in range(60)]
+    pack(tmp_path / "extra", "instructions_alpaca", ".json", json.dumps(tasks))
+    row = {"id": "a", "text": "the king said a line of the play to his lords\n" * 40, "split": "train"}
+    (tmp_path / "documents.jsonl").write_text(json.dumps(row) + "\n")
+    made = compose_logs(config(n_chats=20, n_payment_logs=0, n_replay=20), tmp_path)
+    repeated = {r["id"] for r in made.replay if r["source"] == "instructions_alpaca"}
+    assert len(repeated) == 10
+    assert repeated.isdisjoint(r["id"] for r in made.train + made.val)
+
+
 def test_a_side_without_a_record_is_refused(tmp_path: Path) -> None:
     """Guards: an empty val.jsonl, found by finetune."""
     with pytest.raises(ValueError, match=r"logs\.val_fraction: no record is on the val side"):
