@@ -19,8 +19,8 @@ ROLE_ALONE = r"(?:customer|payer|sender|receiver|beneficiary|benef|holder|nomine
 AFTER = re.compile(
     rf"(?<!\w)(?:{MY} {FULL}{NAAM}(?: toh?)?(?: {IS}(?!\w))?"
     rf"|my {FULL}name(?:'s| {IS}(?!\w))"
-    rf"|(?:{ROLE}[_ ]?)?{NAAM}\s*[:=]"
-    rf"|{ROLE_ALONE}\s*[:=]"
+    rf"|(?:{ROLE}[_ ]?)?{NAAM}[\"']?\s*[:=>]"  # also a JSON key and an XML tag
+    rf"|{ROLE_ALONE}[\"']?\s*[:=>]"
     rf"|{ROLE}[_ ]{NAAM}(?: {IS}(?!\w))?)\s*[\"']?",
     re.IGNORECASE,
 )
@@ -77,6 +77,7 @@ STOP_WORDS = """
     ref txn avl bal vpa user valued friend all cardholder merchant partner holder member sirs amazon mam maam
     both everyone जानते बता बताइए बताएं लिखा लिखें
     team ltd pvt limited store stores india customers family folks
+    job naukri lottery hatwana hatana badalwana helo namaskar pranam adaab हैलो हेलो नौकरी
     हाँ हां नमस्कार ठीक अच्छा माफ़ बिल्कुल ग्राहक महोदय पिता माता भाई बहन अब कृपा बस
     जी बोल बात खाता खाते कार्ड बैंक नंबर आप आपका आपके कृपया सर धन्यवाद नमस्ते
 """

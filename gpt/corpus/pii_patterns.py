@@ -50,7 +50,8 @@ CARD_CUE = re.compile(r"card|कार्ड|\bvisa\b|master|rupay", re.IGNORECA
 AADHAAR_CUE = re.compile(r"a+dh?aa?r|आधार|\buid\b", re.IGNORECASE)
 REFERENCE_CUE = re.compile(  # what stands right before an order's or a payment's own number
     r"(?:\bnarr=\w+/|\b(?:rrn|utr|txn|ref|reference|transaction|order|arn)"
-    r"(?:[_ .]{0,2}(?:id|no|num|numb?er|code|ref|reference|txn|order|is|hai|your|my))*)[\s:=#.\d-]{0,14}$",
+    r"(?:[_ .]{0,2}(?:id|no|num|numb?er|code|ref|reference|txn|order|is|hai|your|my))*)"
+    r"[\s:=#.\d\"'>-]{0,14}$",  # a quote or a bracket: a JSON key, an XML tag
     re.IGNORECASE,
 )
 AMOUNT_CUE = re.compile(r"(?:\brs\.?|\binr|\u20b9|\bamt|\bamount)[ =:]{0,2}$", re.IGNORECASE)

@@ -5,7 +5,10 @@ import random
 import pytest
 
 from gpt.corpus.check_digits import luhn_digit, luhn_is_valid, verhoeff_digit, verhoeff_is_valid
-from gpt.corpus.hinglish import generate_chats, generate_payment_logs, grammar, record_texts
+from gpt.corpus.grammar import grammar
+from gpt.corpus.hinglish import generate_chats
+from gpt.corpus.log_record import record_texts
+from gpt.corpus.payment_lines import generate_payment_logs
 from gpt.corpus.planted import count_leaks, plant
 from gpt.corpus.redact import redact, redact_all
 
@@ -57,6 +60,11 @@ def test_check_digits_by_hand() -> None:
         ("Thanks and regards,\nPriya Sharma", "Thanks and regards,\n[NAME]"),
         ("प्रिय रमेश कुमार, सुनीता के नाम पर", "प्रिय [NAME], [NAME] के नाम पर"),
         ("loan number is 1234567890", "loan number is [ACCOUNT]"),
+        ('{"payer_name": "meena saxena"}', '{"payer_name": "[NAME]"}'),
+        ('{"beneficiary":"Rahul","n":1}', '{"beneficiary":"[NAME]","n":1}'),
+        ("<customer_name>Dev Rao</customer_name>", "<customer_name>[NAME]</customer_name>"),
+        ('{"ref_no": "234123412346"}', '{"ref_no": "234123412346"}'),
+        ("<utr>234123412346</utr>", "<utr>234123412346</utr>"),
     ],
 )
 def test_each_kind(text: str, expected: str) -> None:
