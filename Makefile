@@ -76,6 +76,7 @@ test-peers: setup $(VENV)-peers/.ready  ## needs .venv-peers
 bench-peers: setup $(VENV)-peers/.ready .deps/.ready  ## beside transformers, tokenizers, rustbpe, rensa, Dask, Ray
 	$(VENV)-peers/bin/python -m benchmarks.logits_against_transformers
 	$(PY) -m benchmarks.bpe_training --peers-python $(VENV)-peers/bin/python
+	$(PY) -m benchmarks.lora_against_peft --peers-python $(VENV)-peers/bin/python  # after `dvc repro logs`
 	PYTHONPATH=.:.deps $(PY) -m benchmarks.near_duplicates
 	PYTHONPATH=.:.deps $(PY) -m benchmarks.cluster_engines
 
