@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from gpt.checkpoint.gguf import find_gguf, open_gguf
 from gpt.corpus.documents import DocumentPart, cut_parts, read_part, read_split
 from gpt.tokenizer.byte_level import pad_vocabulary
 from gpt.tokenizer.config import TokenizeConfig
@@ -28,6 +29,8 @@ def tokenize(config: TokenizeConfig, run: StageRun) -> dict[str, float]:
         counted = {"words": words.total(), "distinct_words": len(words)}
     elif config.kind == "gpt2":
         tokenizer = with_chat_tokens(gpt2_tokenizer(*find_gpt2_files(files / "extra")))
+    elif config.kind == "gguf":
+        tokenizer = open_gguf(find_gguf(files / "extra")).tokenizer
     else:  # the characters of both splits: an id for every one that will be read
         texts = (document["text"] for split in ("train", "val") for document in read_split(files, split))
         tokenizer = char_tokenizer(texts)

@@ -72,6 +72,15 @@ def open_gguf(path: Path) -> ForeignModel:
     )
 
 
+def find_gguf(extra: Path) -> Path:
+    """Return the one GGUF file among the extra sets; raises ValueError when there is none, or several."""
+    found = sorted(extra.glob("*/*.gguf"))
+    if len(found) != 1:
+        names = ", ".join(path.parent.name for path in found) or "none"
+        raise ValueError(f"kind: gguf takes the vocabulary of one model in fetch.extras, found {names}")
+    return found[0]
+
+
 def _read_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return the key-values of a file and its tensors, dequantized, each as (out, in)."""
     if not path.is_file():

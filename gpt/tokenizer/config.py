@@ -10,11 +10,13 @@ from gpt.workers.config import WorkersConfig
 class TokenizeConfig:
     """What stands between text and ids."""
 
-    kind: Literal["trained", "gpt2", "char"]
+    kind: Literal["trained", "gpt2", "gguf", "char"]
     """trained: byte-level BPE, trained on the corpus's train split. gpt2: GPT-2's own vocabulary, of the sets
-    gpt2_bpe_encoder and gpt2_bpe_vocab in fetch.extras. char: the characters of the corpus."""
+    gpt2_bpe_encoder and gpt2_bpe_vocab in fetch.extras. gguf: that of the one model (smollm2-135m) in
+    fetch.extras. char: the characters of the corpus."""
     vocab_size: int
-    """V: ids, special tokens included. Of gpt2 and char: ids that the vocabulary leaves over stay unused."""
+    """V: ids, special tokens included. Of the others than trained: ids that the vocabulary leaves over stay
+    unused."""
     pattern: Literal["gpt2", "modern"]
     """Split pattern in front of the merges; char has none and reads `gpt2`."""
     processes: int

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from gpt.checkpoint.gguf import half_split, open_gguf
+from gpt.checkpoint.gguf import find_gguf, half_split, open_gguf
 from tests.checkpoint.foreign_files import LLAMA, MIXTRAL, N_VOCAB, gguf_tensors, save_gguf
 from tests.checkpoint.foreign_forward import gguf_logits
 from tests.tolerances import TOLERANCE
@@ -140,3 +140,16 @@ def test_cut_and_garbled_files_are_refused_by_name(tmp_path: Path) -> None:
         assert len(str(error.value)) < 1000
     with pytest.raises(ValueError, match=r"none\.gguf: no such file"):
         open_gguf(tmp_path / "none.gguf")
+
+
+def test_the_one_model_among_the_extra_sets(tmp_path: Path) -> None:
+    """Guards: a vocabulary of whichever file comes first; none, found out by a crash."""
+    with pytest.raises(ValueError, match=r"one model in fetch\.extras, found none"):
+        find_gguf(tmp_path)
+    for name in ("b", "a"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x.gguf").write_bytes(b"")
+        if name == "b":
+            assert find_gguf(tmp_path) == tmp_path / "b/x.gguf"
+    with pytest.raises(ValueError, match="found a, b"):
+        find_gguf(tmp_path)
