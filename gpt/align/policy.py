@@ -11,7 +11,8 @@ from copy import deepcopy
 
 from torch import Tensor, nn
 
-from gpt.adapters.lora import LoraLinear, inject_lora, merge_lora
+from gpt.adapters.lora import adapter_names, inject_lora, merge_lora
+from gpt.adapters.switch import base_alone
 from gpt.align.config import AlignConfig
 from gpt.model.transformer import Transformer
 
@@ -51,16 +52,9 @@ class Policy(nn.Module):
         if (copy := self._reference[0]) is not None:
             yield copy
             return
-        adapters = [module for module in self.body.modules() if isinstance(module, LoraLinear)]
-        assert adapters, "neither a copy nor adapters: this policy was made without a reference"
-        scales = [adapter.scale for adapter in adapters]
-        try:
-            for adapter in adapters:
-                adapter.scale = 0.0
+        assert adapter_names(self.body), "neither a copy nor adapters: made without a reference"
+        with base_alone(self.body):
             yield self.body
-        finally:
-            for adapter, scale in zip(adapters, scales, strict=True):
-                adapter.scale = scale
 
     def merged(self) -> Transformer:
         """Fold the adapters into the body, if there are any, and return it."""
