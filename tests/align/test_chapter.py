@@ -1,0 +1,29 @@
+"""docs/chapters/alignment.md prints what the benchmark measured, and its words are true of it."""
+
+import json
+from pathlib import Path
+
+from benchmarks.alignment import render
+from benchmarks.result_file import RESULTS
+
+CHAPTER = Path(__file__).parents[2] / "docs/chapters/alignment.md"
+
+
+def test_the_chapter_s_table_is_the_result() -> None:
+    """Guards: a number pasted by hand, or a benchmark run again without `--table`."""
+    result = json.loads((RESULTS / "alignment.json").read_text(encoding="utf-8"))
+    chapter = CHAPTER.read_text(encoding="utf-8")
+    table = render(result)
+    assert table in chapter, f"print it again: python -m benchmarks.alignment --table\n{table}"
+    assert chapter.count("|---") == table.count("|---"), "a table that no benchmark printed"
+
+
+def test_the_chapter_s_words_are_the_result() -> None:
+    """Guards: `the reward rises` and `the KL is bounded` where a new run shows neither; a hole that was not
+    found, or that cost nothing of what was wanted."""
+    result = json.loads((RESULTS / "alignment.json").read_text(encoding="utf-8"))
+    for label, run in result["runs"].items():
+        reward = label.partition(", ")[2]
+        gained = run["summary"]["reward"]["mean"] - result["before"][reward]["reward"]
+        assert gained > 0, f"{label}: the held-out reward did not rise"
+        assert all(row["kl"] < 10 for made in run["seeds"] for row in made["curve"]), label
