@@ -82,7 +82,7 @@ def courtesy(answers: Sequence[Answer]) -> Tensor:
 
 
 def watched(
-    model: OpenModel, body: torch.nn.Module, sampler: Sampler, prompts: list[Prompt], reward: Reward
+    body: torch.nn.Module, sampler: Sampler, prompts: list[Prompt], reward: Reward
 ) -> dict[str, float]:
     """What held-out answers earn and are like."""
     found = measure(body, sampler, prompts, reward)  # type: ignore[arg-type]
@@ -92,7 +92,13 @@ def watched(
 
 
 def run(
-    base: OpenModel, algorithm: str, reward: Reward, seed: int, prompts: list[Prompt], held_out: list[Prompt]
+    base: OpenModel,
+    algorithm: str,
+    reward: Reward,
+    seed: int,
+    prompts: list[Prompt],
+    held_out: list[Prompt],
+    steps: int,
 ) -> dict[str, Any]:
     """Align one copy; return its curve and what held-out answers are like after."""
     profile = load_section(PROFILE, f"align.{algorithm}", AlignConfig)
@@ -100,10 +106,10 @@ def run(
     dials = replace(
         profile.train,
         seed=seed,
-        steps=STEPS,
+        steps=steps,
         seq_len=seq_len,
         micro_batch_size=16,
-        eval_every=STEPS,
+        eval_every=steps,
         checkpoint_every=0,
         optim=replace(profile.train.optim, lr=2.0e-3, warmup_steps=4),
     )
@@ -139,7 +145,7 @@ def run(
     rounds = result.history[:: config.answers_per_round // dials.samples_per_step]
     return {
         "curve": [{key: round(row[key], 4) for key in ("reward", "kl", "entropy")} for row in rounds],
-        "after": watched(base, policy.body, sampler, held_out, reward),
+        "after": watched(policy.body, sampler, held_out, reward),
         "train_s": round(result.elapsed_s, 1),
     }
 
@@ -175,6 +181,7 @@ def main() -> None:
         "--model", default="finetune", help="what open_model opens; smollm2-135m takes an hour"
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
+    parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--table", action="store_true", help="print the chapter's tables and do nothing else")
     args = parser.parse_args()
@@ -189,14 +196,12 @@ def main() -> None:
     held_out = held_out[:HELD_OUT]
     rewards: dict[str, Reward] = {"toy reward": toy_reward(ROLLOUT.short_tokens), "courtesy": courtesy}
     sampler = Sampler(tokenizer=base.tokenizer, stop_id=end_of_turn(base.tokenizer), config=ROLLOUT)
-    before = {
-        label: watched(base, base.model, sampler, held_out, reward) for label, reward in rewards.items()
-    }
+    before = {label: watched(base.model, sampler, held_out, reward) for label, reward in rewards.items()}
     runs: dict[str, list[dict[str, Any]]] = {}
     for seed in args.seeds:
         for label, reward in rewards.items():
             for algorithm in ("ppo", "grpo"):
-                made = run(base, algorithm, reward, seed, prompts, held_out)
+                made = run(base, algorithm, reward, seed, prompts, held_out, args.steps)
                 runs.setdefault(f"{algorithm}, {label}", []).append(made)
     shown = ("reward", "toy_reward", "hinglish", "distinct_words", "answer_tokens")
     write_result(
@@ -204,7 +209,7 @@ def main() -> None:
         {
             "model": {"reference": args.model, "sha256": base.sha256, "config": base.info["architecture"]},
             "seeds": args.seeds,
-            "steps": STEPS,
+            "steps": args.steps,
             "answers_per_round": ROLLOUT.prompts_per_round,
             "answer_tokens": ROLLOUT.answer_tokens,
             "held_out_prompts": len(held_out),
