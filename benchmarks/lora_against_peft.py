@@ -72,7 +72,7 @@ class Ours:
         """Return the mean nats of the targets (B, T) that count."""
         from gpt.finetune.counted import counted_next_token
 
-        return counted_next_token(self.model, (ids, targets))[0]
+        return counted_next_token(self.model, (ids, targets), head_loss="chunked")[0]
 
     def parameters(self) -> list[torch.nn.Parameter]:
         """Return the adapters."""

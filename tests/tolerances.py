@@ -98,4 +98,12 @@ TOLERANCE = {
     "experts_gradient_vs_differences": 1e-7,
     # autocast of fp32 weights against weights gathered in bf16: norms and the residual stream round elsewhere
     "ranks_bf16_loss_vs_one_process": 5e-2,
+    # float32 against six digits worked out by hand
+    "align_by_hand": 2e-6,
+    # one token through the cache against the whole sequence; log-probabilities of order 10, divided by 0.7
+    "rollout_vs_teacher_forced": 2e-5,
+    # the same formula on the same numbers
+    "dpo_vs_trl": 1e-6,
+    # rows of a wider batch: sums over a row in other blocks, divided by the batch's widths
+    "align_padded_vs_alone": 1e-5,
 }

@@ -15,7 +15,7 @@ from torch import Tensor
 from gpt.adapters.config import TARGETS, LoraConfig
 from gpt.checkpoint.atomic import atomic_folder
 from gpt.checkpoint.foreign_format import ForeignConfig, ForeignTensors
-from gpt.checkpoint.llama_weights import NAMES
+from gpt.checkpoint.llama_weights import FAMILIES
 from gpt.checkpoint.safetensors import read_safetensors, write_safetensors
 from gpt.model.config import ModelConfig
 
@@ -106,7 +106,7 @@ def read_peft(folder: Path, model: ModelConfig) -> tuple[LoraConfig, dict[str, T
 def peft_name(ours: str) -> str:
     """Return peft's name of `<layer>.lora_a` or `<layer>.lora_b`."""
     layer, _, kind = ours.rpartition(".")
-    theirs = NAMES.theirs(f"{layer}.weight").removesuffix(".weight")
+    theirs = FAMILIES["llama"].names.theirs(f"{layer}.weight").removesuffix(".weight")
     return f"{PREFIX}{theirs}.lora_{kind.removeprefix('lora_').upper()}.weight"
 
 

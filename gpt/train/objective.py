@@ -13,7 +13,8 @@ from gpt.model.loss import check_targets, mean_loss
 from gpt.model.moe import router_losses
 from gpt.train.config import HeadLoss, TrainConfig
 
-Batch = tuple[Tensor, Tensor]
+Batch = tuple[Tensor, ...]
+"""token_ids and targets (B, T); alignment puts more behind them."""
 Objective = Callable[[nn.Module, Batch], tuple[Tensor, Mapping[str, Tensor | float]]]
 
 

@@ -38,6 +38,9 @@ def tiny_params() -> dict:
         train["train"]["optim"]["warmup_steps"] = 1
     params["ladder"]["model"]["context"] = 32
     params["finetune"]["train"]["seq_len"] = 128  # a chat must reach its first answer
+    for variant in params["align"].values():  # a chat is long in a vocabulary of 300
+        for part in ("train", "reward_train"):
+            variant.get(part, {}).update(seq_len=256, steps=2, eval_every=2, checkpoint_every=1)
     params["logs"] |= {"n_chats": 60, "n_payment_logs": 20, "use_real_sets": False}
     params["logs"]["own"]["folder"] = ""
     return params

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gpt.dataset.loader import TokenWindows
+from gpt.dataset.loader import RankSlice, TokenWindows
 from gpt.model.config import ModelConfig
 from gpt.model.init_weights import init_weights
 from gpt.model.transformer import Transformer
@@ -134,3 +134,26 @@ def test_a_gpu_gets_pinned_memory() -> None:
     ahead = Prefetch(Source(), micro_batches(DIALS, 0), torch.device("cuda"))
     assert all(part.is_pinned() for part in ahead.batch(0, 3))
     ahead.close()
+
+
+class Online(Source):
+    """Batches that are made with the weights of their step."""
+
+    reads_ahead = False
+
+
+def test_what_depends_on_the_weights_is_not_read_ahead(modern: ModelConfig) -> None:
+    """Guards: a batch made with the weights of two steps before, alone or as a rank's share; a thread that
+    trains beside the loop."""
+    source = Online()
+    for batches in (source, RankSlice(source, rank=0, world_size=1)):
+        source.read.clear()
+        ahead = Prefetch(batches, micro_batches(DIALS, 0), CPU)
+        assert not source.has_read.acquire(timeout=0.2)
+        ahead.batch(0, 3)
+        assert source.has_read.acquire(timeout=10)
+        assert not source.has_read.acquire(timeout=0.2)
+        ahead.close()
+        assert source.read == [0]
+    run(modern, source)
+    assert source.threads == {threading.current_thread().name}
