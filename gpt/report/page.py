@@ -65,6 +65,7 @@ def score_table(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
                 "name": metric_name(metric),
                 "is_synthetic": first["is_synthetic"],
                 "unit": first["unit"],
+                "chance": first.get("chance"),
                 "n": " / ".join(f"{n:,}" for n in ns) if ns else None,
                 "cells": [cells.get(model) for model in models],
             }

@@ -23,6 +23,9 @@ CONFIG = EvaluateConfig(
     context_chars=40,
     ending_chars=12,
     n_hellaswag=2,
+    n_intents=6,
+    n_canaries=5,
+    canary_tokens=4,
     batch_tokens=256,
     seed=0,
 )
@@ -52,7 +55,19 @@ def test_scores_of_every_model(run: StageRun) -> None:
     rows = json.loads((run.out / "scores.json").read_text())
     by_model = {name: [row for row in rows if row["model"] == name] for name in {r["model"] for r in rows}}
     assert sorted(by_model) == ["finetune", "pretrain", "quantize", "scale-dense", "scale-moe"]
-    shapes = {tuple((r["metric"], r["n"]) for r in some) for some in by_model.values()}
+    product = {
+        "intent_tiny_acc": 6,
+        "intent_tiny_acc_norm_char": 6,
+        "canaries_greedy": 5,
+        "canaries_sampled": 5,
+    }
+    shapes = set()
+    for name, some in by_model.items():
+        asked = {r["metric"]: r["n"] for r in some}
+        assert {m: n for m, n in asked.items() if m in product} == (
+            {} if name.startswith("scale") else product
+        )
+        shapes.add(tuple((m, n) for m, n in asked.items() if m not in product))
     assert len(shapes) == 1
     for row in rows:
         if row["metric"].startswith("hellaswag"):
@@ -63,7 +78,7 @@ def test_scores_of_every_model(run: StageRun) -> None:
             assert row["n"] > 0
     assert {row["n"] for row in rows if row["metric"] == "loss"} == {6}
     assert {row["n"] for row in rows if row["metric"] == "continuation_acc"} == {5}
-    assert set(metrics) == {name for name in HEADLINES if not name.startswith("hellaswag")}
+    assert set(metrics) == {name for name in HEADLINES if not name.startswith(("hellaswag", "intent"))}
     (bpb,) = [r["value"] for r in by_model["quantize"] if r["metric"] == "bits_per_byte"]
     assert metrics["bpb_quantized"] == round(bpb, 4)
     first = (run.out / "scores.json").read_bytes()
@@ -104,6 +119,19 @@ def test_an_ending_beyond_the_context_is_absent(run: StageRun) -> None:
     rows = json.loads((run.out / "scores.json").read_text())
     reasons = {r["absent"] for r in rows if r["metric"].startswith("hellaswag")}
     assert reasons == {f"an ending of {n} tokens does not fit max_seq_len 64" for n in (70, 71)}
+
+
+def test_an_aligned_model_is_measured_when_it_is_there(run: StageRun) -> None:
+    """Guards: a variant that joins the pipeline and never gets a figure, or is asked without its template."""
+    run.inputs["align_dpo"] = run.inputs["finetune"]
+    evaluate.run(CONFIG, run)
+    rows = json.loads((run.out / "scores.json").read_text())
+    values = {
+        name: {r["metric"]: r["value"] for r in rows if r["model"] == name}
+        for name in ("finetune", "align-dpo")
+    }
+    assert values["align-dpo"] == values["finetune"]
+    assert values["align-dpo"]["intent_tiny_acc"] is not None
 
 
 def test_refusals(run: StageRun) -> None:
