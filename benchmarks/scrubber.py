@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.result_file import write_result
-from gpt.corpus.hinglish import generate_chats, generate_payment_logs, record_texts
+from gpt.corpus.hinglish import generate_chats, generate_payment_logs
+from gpt.corpus.log_record import record_texts
 from gpt.corpus.planted import count_leaks
 from gpt.corpus.redact import redact_all
 from gpt.corpus.text_files import read_records, read_text

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from gpt.corpus.clean import clean
-from gpt.corpus.hinglish import generate_chats, generate_payment_logs, record_texts
+from gpt.corpus.hinglish import generate_chats, generate_payment_logs
+from gpt.corpus.log_record import record_texts
 from gpt.corpus.registry import fetch
 from gpt.corpus.split import unit_hash
 

@@ -1,4 +1,4 @@
-"""logs: generated and real Hinglish chats and payment logs, scrubbed -> train.jsonl, val.jsonl."""
+"""logs: generated, real and own Hinglish chats and payment logs, scrubbed -> train.jsonl, val.jsonl, ..."""
 
 from typing import Any
 
@@ -11,28 +11,14 @@ from stages.runner import StageRun, stage
 
 @stage(config=LogsConfig, inputs=("files",))
 def logs(config: LogsConfig, run: StageRun) -> dict[str, Any]:
-    """Write the log set and what was redacted; measure the scrubber on what was planted."""
+    """Write the log set, what is measured with it, and what was redacted."""
     files = run.out / "files"
     files.mkdir()
-    made = compose_logs(config, run.inputs["files"] / "extra")
-    write_jsonl(files / "train.jsonl", made.train)
-    write_jsonl(files / "val.jsonl", made.val)
-    sources: dict[str, int] = {}
-    for record in made.train + made.val:
-        sources[record["source"]] = sources.get(record["source"], 0) + 1
-    summary = {
-        "records_by_source": sources,
-        "languages": dict(sorted(made.languages.items())),
-        "redacted_by_kind": dict(sorted(made.redacted.items())),
-        "recall_by_kind": {
-            kind: {"planted": n, "leaked": made.leaked_by_kind[kind]}
-            for kind, n in sorted(made.planted_by_kind.items())
-        },
-        "split": "by the hash of the record's id and the seed; no scrubbed text is on both sides",
-        "recall_is_measured_on": "canaries of the generator in gpt/corpus/planted.py, not on people",
-        "false_positive_rate_is_measured_on": "generated records without planted data",
-    }
-    write_json(files / "summary.json", summary)
+    made = compose_logs(config, run.inputs["files"])
+    for name in ("train", "val", "replay", "intents", "canaries"):
+        write_jsonl(files / f"{name}.jsonl", getattr(made, name))
+    write_json(files / "intent_labels.json", made.intent_labels)
+    write_json(files / "summary.json", made.summary())
     return made.metrics()
 
 

@@ -60,6 +60,38 @@ class FetchConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class OwnLogsConfig:
+    """Where your own logs lie and how they are read."""
+
+    folder: str
+    """Folder of .jsonl, .csv, .log and .txt files; empty: none. DVC watches its content."""
+    messages_field: str
+    """Field or column that holds a chat: a list of turns, in a CSV as JSON."""
+    role_field: str
+    """Field of a turn that says who speaks: user (customer, client, human), assistant (agent, bot, support)
+    or system."""
+    content_field: str
+    """Field of a turn that holds its words."""
+    prompt_field: str
+    """Field or column of a question; used where there is no chat."""
+    response_field: str
+    """Field or column of its answer."""
+    text_field: str
+    """Field or column of a raw line; used where there is neither."""
+    max_turn_chars: int
+    """A record with a longer turn or line is refused: it would not fit a training sequence and would be
+    learned without its end."""
+    max_bad_fraction: float
+    """Share of bad lines above which the stage refuses the folder; below, they are named and left out."""
+
+    def __post_init__(self) -> None:
+        if self.max_turn_chars < 1:
+            raise ValueError(f"max_turn_chars: at least 1 is needed, got {self.max_turn_chars}")
+        if not 0 <= self.max_bad_fraction <= 1:
+            raise ValueError(f"max_bad_fraction: 0..1 is needed, got {self.max_bad_fraction}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class LogsConfig:
     """How many Hinglish chats and payment logs the logs stage makes."""
 
@@ -71,15 +103,21 @@ class LogsConfig:
     """Share of the generated records that carry invented personal data, so that the scrubber's
     recall is a measured number."""
     seed: int
+    n_intents: int
+    """Generated customers' messages with their intent as the answer; a fifth of them is held out."""
     val_fraction: float
-    """Share of the records that is held out, chosen by the hash of a record's id."""
+    """Share that is held out: of the generated and of your own records chosen by the hash of an id, of a
+    real set by its own split or by hash."""
     use_real_sets: bool
-    """Add the human-written sets that the fetch stage found."""
+    """Add the public sets that the fetch stage found."""
     max_real: int
     """Most records taken from those sets, all together."""
+    n_replay: int
+    """English passages and instructions at most, for finetune.data.replay_fraction to draw from."""
+    own: OwnLogsConfig
 
     def __post_init__(self) -> None:
-        for name in ("n_chats", "n_payment_logs", "max_real"):
+        for name in ("n_chats", "n_payment_logs", "n_intents", "max_real", "n_replay"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}: 0 or more is needed, got {getattr(self, name)}")
         if self.n_chats + self.n_payment_logs == 0:

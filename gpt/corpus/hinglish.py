@@ -6,7 +6,6 @@ Every record says `"synthetic": true`. A number measured on them is about them, 
 Record i depends on the seed and i alone: asking for more leaves the earlier ones as they were.
 """
 
-import json
 import random
 import re
 from collections.abc import Iterator
@@ -17,21 +16,14 @@ from typing import Any
 
 import yaml
 
+from gpt.corpus.intents import Query
+from gpt.corpus.log_record import Draft, chat_record
 from gpt.corpus.planted import plant
+from gpt.corpus.split import side_of
 
 SLOT = re.compile(r"\{(\w+)\}")
 SENTINEL = re.compile("\ue000(\\d+)\ue001")  # private-use letters keep planted values out of the noise
 TITLES = ("Mr", "Mrs.", "Shri", "Smt", "Ms", "Dr.")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Generated:
-    """A record and the invented personal data in it."""
-
-    record: dict[str, Any]
-    planted: list[str]
-    kinds: list[str] = field(default_factory=list)
-    """The kind of each planted value (PHONE, NAME_HI, ...)."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -50,6 +42,7 @@ class Speaker:
     english: float = 0.0
     devanagari: float = 0.0
     typos: float = 0.0
+    intent: str = ""
 
 
 @cache
@@ -60,37 +53,51 @@ def grammar() -> dict[str, Any]:
     return content
 
 
-def generate_chats(n: int, *, seed: int, planted_fraction: float) -> Iterator[Generated]:
+def generate_chats(
+    n: int, *, seed: int, planted_fraction: float, val_fraction: float = 0.0
+) -> Iterator[Draft]:
     """Yield n chats of 2 to 6 messages."""
     for i in range(n):
+        key = f"chat-{i:06d}"
         speaker = _speaker(random.Random(f"chat {seed} {i}"), planted_fraction)
-        messages = _chat(speaker)
-        record = {"id": f"chat-{i:06d}", "kind": "chat", "source": "generated", "synthetic": True}
-        yield Generated(record={**record, "messages": messages}, planted=speaker.planted, kinds=speaker.kinds)
-
-
-def generate_payment_logs(n: int, *, seed: int, planted_fraction: float) -> Iterator[Generated]:
-    """Yield n log lines."""
-    for i in range(n):
-        speaker = _speaker(random.Random(f"payment {seed} {i}"), planted_fraction)
-        record = {"id": f"payment-{i:06d}", "kind": "payment_log", "source": "generated"}
-        text = _payment_log(speaker)
-        yield Generated(
-            record={**record, "synthetic": True, "text": text}, planted=speaker.planted, kinds=speaker.kinds
+        record = chat_record(key, "generated", _chat(speaker), is_synthetic=True)
+        yield Draft(
+            record=record,
+            side=side_of(key, seed, val_fraction),
+            planted=speaker.planted,
+            kinds=speaker.kinds,
+            intent=speaker.intent,
         )
 
 
-def record_texts(record: dict[str, Any]) -> list[str]:
-    """List the texts of a chat or a payment log."""
-    return [m["content"] for m in record["messages"]] if "messages" in record else [record["text"]]
+def generate_payment_logs(
+    n: int, *, seed: int, planted_fraction: float, val_fraction: float = 0.0
+) -> Iterator[Draft]:
+    """Yield n log lines."""
+    for i in range(n):
+        key = f"payment-{i:06d}"
+        speaker = _speaker(random.Random(f"payment {seed} {i}"), planted_fraction)
+        record = {"id": key, "kind": "payment_log", "source": "generated", "synthetic": True}
+        record["text"] = _payment_log(speaker)
+        yield Draft(
+            record=record,
+            side=side_of(key, seed, val_fraction),
+            planted=speaker.planted,
+            kinds=speaker.kinds,
+        )
 
 
-def with_texts(record: dict[str, Any], texts: list[str]) -> dict[str, Any]:
-    """Return the record with other texts, in the order of record_texts."""
-    if "messages" not in record:
-        return {**record, "text": texts[0]}
-    pairs = zip(record["messages"], texts, strict=True)
-    return {**record, "messages": [{**message, "content": text} for message, text in pairs]}
+def generate_queries(n: int, *, seed: int, val_fraction: float) -> Iterator[Query]:
+    """Yield n opening messages without personal data, each with its chat's intent."""
+    for draft in generate_chats(n, seed=seed, planted_fraction=0.0, val_fraction=val_fraction):
+        yield Query(
+            key=draft.record["id"].replace("chat", "intent"),
+            source="generated",
+            text=draft.record["messages"][0]["content"],
+            labels=(draft.intent.replace("_", " "),),
+            side=draft.side,
+            is_synthetic=True,
+        )
 
 
 def _speaker(rng: random.Random, planted_fraction: float) -> Speaker:
@@ -114,7 +121,8 @@ def _speaker(rng: random.Random, planted_fraction: float) -> Speaker:
 def _chat(speaker: Speaker) -> list[dict[str, str]]:
     """Compose the messages: a problem, an answer, perhaps questions, details and a farewell."""
     rng, scenarios = speaker.rng, grammar()["scenarios"]
-    scenario = scenarios[rng.choice(sorted(scenarios))]
+    speaker.intent = rng.choice(sorted(scenarios))
+    scenario = scenarios[speaker.intent]
     length = rng.choice((1, 2, 2, 3, 3))
     details = rng.choice(("{pii_any}", "{pii_any}. {no_pii}")) if speaker.has_pii else "{no_pii}"
     opening = ["{greet}", rng.choice(scenario["open"]), "{upset}", "{plead}"]
@@ -261,8 +269,3 @@ def distinct_n(texts: list[str], n: int) -> float:
         total += len(grams)
         seen.update(grams)
     return len(seen) / max(total, 1)
-
-
-def canonical(record: dict[str, Any]) -> str:
-    """Return a record's texts as one string: equal strings are duplicates."""
-    return json.dumps(record_texts(record), ensure_ascii=False)

@@ -6,17 +6,23 @@ is cut by position, at the end of a paragraph.
 """
 
 import hashlib
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-SPLITS = ("train", "val")
+SPLITS: tuple[Literal["train", "val"], ...] = ("train", "val")
 
 
 def unit_hash(key: str, seed: int) -> float:
     """Return a number in [0, 1) that depends on the key and the seed alone."""
     digest = hashlib.sha256(f"{seed}\0{key}".encode()).digest()
     return int.from_bytes(digest[:7], "big") / 2**56  # 56 bits fit a float exactly: never 1.0
+
+
+def side_of(key: str, seed: int, val_fraction: float) -> Literal["train", "val"]:
+    """Return the side of one id among many."""
+    return "val" if unit_hash(key, seed) < val_fraction else "train"
 
 
 def split_ids(ids: list[str], *, val_fraction: float, seed: int) -> dict[str, str]:

@@ -13,7 +13,17 @@ class SftConfig:
     learn_payment_logs: bool
     """Train on whole payment-log lines beside the assistant's turns of chats."""
     max_records: int
-    """Records used; 0 takes all."""
+    """Log records used; 0 takes all."""
+    replay_fraction: float
+    """Share of the learned tokens that is English replay against forgetting; 0 is off."""
+
+    def __post_init__(self) -> None:
+        if self.max_records < 0:
+            raise ValueError(f"max_records: 0 (all) or more is needed, got {self.max_records}")
+        if not 0 <= self.replay_fraction < 1:
+            raise ValueError(
+                f"replay_fraction: 0 (off) up to 1, without it, is needed, got {self.replay_fraction}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -49,7 +49,9 @@ def finetune_lora(
 ) -> FinetuneResult:
     """Adapt `model` in place to logs/train.jsonl, validated on logs/val.jsonl."""
     seq_len, size, seed = config.train.seq_len, config.train.micro_batch_size, config.train.seed
-    batches, counts = sft_batches(logs / "train.jsonl", tokenizer, config.data, seq_len=seq_len, seed=seed)
+    batches, counts = sft_batches(
+        logs / "train.jsonl", tokenizer, config.data, seq_len=seq_len, seed=seed, replay=logs / "replay.jsonl"
+    )
     val, _ = sft_batches(logs / "val.jsonl", tokenizer, config.data, seq_len=seq_len, seed=0)
     end = tokenizer.end_of_text
     dtype, closing = DTYPES[config.train.dtype], mask_token(config.train, end)

@@ -1,4 +1,8 @@
-"""Log records to packed, prompt-masked sequences: only the assistant's words are learned from chats."""
+"""Log records to packed, prompt-masked sequences: only the assistant's words are learned from chats.
+
+Payment logs and replayed English passages are learned whole. Replay is a share of the learned tokens, not
+of the records: what a step repeats of the old data does not hang on how long a chat is.
+"""
 
 import json
 from pathlib import Path
@@ -17,7 +21,7 @@ def read_records(path: Path) -> list[dict]:
         for number, line in enumerate(lines, 1):
             try:
                 record = json.loads(line)
-                if record["kind"] not in ("chat", "payment_log"):
+                if record["kind"] not in ("chat", "payment_log", "text"):
                     raise KeyError("kind")
             except (ValueError, KeyError, TypeError):
                 raise ValueError(f"{path}:{number}: not a log record; run `dvc repro -f logs`") from None
@@ -36,19 +40,55 @@ def encode_record(tokenizer: Tokenizer, record: dict) -> Masked:
 
 
 def sft_batches(
-    path: Path, tokenizer: Tokenizer, config: SftConfig, *, seq_len: int, seed: int
+    path: Path,
+    tokenizer: Tokenizer,
+    config: SftConfig,
+    *,
+    seq_len: int,
+    seed: int,
+    replay: Path | None = None,
 ) -> tuple[PackedSequences, dict[str, int]]:
-    """Return packed batches of a log file and counts: records, sequences, cut, learned_tokens."""
+    """Return packed batches of a log file and counts: records, sequences, cut, learned_tokens, replay_tokens.
+
+    `replay` is the file of English to repeat; without it (validation) nothing is repeated, whatever the dial.
+    """
     records = read_records(path)
     if not config.learn_payment_logs:
         records = [record for record in records if record["kind"] == "chat"]
     records = records[: config.max_records or None]
     samples = [encode_record(tokenizer, record) for record in records]
-    rows, learned, cut = pack_sequences(samples, seq_len + 1, tokenizer.end_of_text)
+    repeated = []
+    if replay is not None and config.replay_fraction:
+        share = config.replay_fraction / (1 - config.replay_fraction)
+        repeated = _take(replay, tokenizer, _learned(samples, seq_len) * share, seq_len)
+    rows, learned, cut = pack_sequences(samples + repeated, seq_len + 1, tokenizer.end_of_text)
     counts = {
         "records": len(records),
         "sequences": len(rows),
         "cut": cut,
         "learned_tokens": int(learned.sum()),
+        "replay_tokens": _learned(repeated, seq_len),
     }
     return PackedSequences(rows, learned, seed), counts
+
+
+def _take(path: Path, tokenizer: Tokenizer, wanted: float, seq_len: int) -> list[Masked]:
+    """Encode replay records in the file's order until they teach `wanted` tokens; refuse too few."""
+    taken: list[Masked] = []
+    have = 0
+    for record in read_records(path):
+        if have >= wanted:
+            return taken
+        taken.append(encode_record(tokenizer, record))
+        have += _learned(taken[-1:], seq_len)
+    if have < wanted:
+        raise ValueError(
+            f"finetune.data.replay_fraction: {wanted:.0f} tokens are wanted, {path} holds {have}; "
+            "raise logs.n_replay (or fetch more text), or lower finetune.data.replay_fraction"
+        )
+    return taken
+
+
+def _learned(samples: list[Masked], seq_len: int) -> int:
+    """Count the tokens that samples teach after the cut to a row; a row's first token is never learned."""
+    return sum(sum(learned[1 : seq_len + 1]) for _, learned in samples)

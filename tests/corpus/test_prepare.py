@@ -16,6 +16,7 @@ from gpt.corpus.evaluation_sets import Item
 from gpt.corpus.prepare import Prepared, prepare
 from gpt.corpus.quality import QualityConfig
 from gpt.corpus.split import cut_text, split_ids, unit_hash
+from tests.corpus.records import own_config
 
 
 def config(**changes: object) -> FetchConfig:
@@ -212,6 +213,7 @@ def test_bad_dials_are_named(change: dict[str, object], message: str) -> None:
 def test_logs_dials_are_checked() -> None:
     """No records at all, or a share above one, is refused by name."""
     good = {"n_chats": 1, "n_payment_logs": 1, "planted_fraction": 0.4, "seed": 1, "val_fraction": 0.1}
+    good |= {"n_intents": 0, "n_replay": 0, "own": own_config()}
     LogsConfig(**good, use_real_sets=False, max_real=0)  # type: ignore[arg-type]
     for change in ({"n_chats": 0, "n_payment_logs": 0}, {"planted_fraction": 1.5}, {"n_chats": -1}):
         with pytest.raises(ValueError, match=next(iter(change))):

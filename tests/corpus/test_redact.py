@@ -5,7 +5,8 @@ import random
 import pytest
 
 from gpt.corpus.check_digits import luhn_digit, luhn_is_valid, verhoeff_digit, verhoeff_is_valid
-from gpt.corpus.hinglish import generate_chats, generate_payment_logs, grammar, record_texts
+from gpt.corpus.hinglish import generate_chats, generate_payment_logs, grammar
+from gpt.corpus.log_record import record_texts
 from gpt.corpus.planted import count_leaks, plant
 from gpt.corpus.redact import redact, redact_all
 

@@ -58,13 +58,63 @@ def test_broken_lines_are_named(tmp_path: Path) -> None:
 def test_dials_choose_what_is_learned(tmp_path: Path, tokenizer: Tokenizer) -> None:
     """Guards: payment logs learned although the dial says no."""
     path = write(tmp_path / "train.jsonl", CHAT, LOG, CHAT)
-    chats = SftConfig(learn_payment_logs=False, max_records=0)
+    chats = SftConfig(learn_payment_logs=False, max_records=0, replay_fraction=0.0)
     _, counts = sft_batches(path, tokenizer, chats, seq_len=31, seed=0)
     assert counts["records"] == 2
-    both = SftConfig(learn_payment_logs=True, max_records=2)
+    both = SftConfig(learn_payment_logs=True, max_records=2, replay_fraction=0.0)
     _, counts = sft_batches(path, tokenizer, both, seq_len=31, seed=0)
     assert counts["records"] == 2
     assert counts["learned_tokens"] > 0
+
+
+def test_replay_is_a_share_of_the_learned_tokens(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    """Guards: replay in validation, a passage that is not learned whole, a share of the records instead of
+    the tokens, a pool too small that passes for enough. Each sample adds its own last passage at most."""
+    logs = write(tmp_path / "train.jsonl", *[CHAT, LOG] * 20)
+    passage = {"id": "p", "kind": "text", "text": "the refund of the king"}
+    replay = write(tmp_path / "replay.jsonl", *[passage] * 200)
+    config = SftConfig(learn_payment_logs=True, max_records=0, replay_fraction=0.25)
+    _, plain = sft_batches(logs, tokenizer, config, seq_len=31, seed=0)
+    assert plain["replay_tokens"] == 0
+    _, mixed = sft_batches(logs, tokenizer, config, seq_len=31, seed=0, replay=replay)
+    ids, learned = encode_record(tokenizer, passage)
+    assert tokenizer.decode(ids[1:-1]) == passage["text"]
+    assert learned == [False] + [True] * (len(ids) - 1)
+    assert mixed["learned_tokens"] == plain["learned_tokens"] + mixed["replay_tokens"]
+    assert 0 <= mixed["replay_tokens"] - plain["learned_tokens"] / 3 < sum(learned)
+    write(replay, passage)
+    with pytest.raises(ValueError, match=r"replay_fraction: .*raise logs\.n_replay"):
+        sft_batches(logs, tokenizer, config, seq_len=31, seed=0, replay=replay)
+
+
+def test_canaries_are_never_read(tmp_path: Path, tokenizer: Tokenizer, modern: ModelConfig) -> None:
+    """Guards: planted values in the training path. Beside the logs lies a canaries.jsonl that no reader of
+    records could pass, and the tuned weights are those of a folder without it."""
+    config = FinetuneConfig(
+        lora_rank=2,
+        lora_alpha=4.0,
+        lora_dropout=0.0,
+        targets=("q_proj",),
+        data=SftConfig(learn_payment_logs=True, max_records=0, replay_fraction=0.1),
+        train=dataclasses.replace(CONFIG, steps=2, seq_len=31),
+    )
+    adapters = []
+    for name in ("without", "with"):
+        folder = tmp_path / name
+        folder.mkdir()
+        for split in ("train", "val"):
+            write(folder / f"{split}.jsonl", *[CHAT, LOG] * 8)
+        write(folder / "replay.jsonl", *[LOG] * 20)
+        if name == "with":
+            (folder / "canaries.jsonl").write_text("no record: 98765 43210\n")
+        model = Transformer(modern)
+        init_weights(model, 0, init_std=0.1)
+        resume = tmp_path / f"resume-{name}"
+        result = finetune_lora(
+            model, tokenizer, folder, config, sink=Sink(), device=torch.device("cpu"), resume_dir=resume
+        )
+        adapters.append(result.adapter)
+    assert all(torch.equal(tensor, adapters[1][name]) for name, tensor in adapters[0].items())
 
 
 def test_finetuning_lowers_the_loss_and_merges(
@@ -78,7 +128,7 @@ def test_finetuning_lowers_the_loss_and_merges(
         lora_alpha=8.0,
         lora_dropout=0.0,
         targets=("q_proj", "v_proj", "up_proj", "down_proj"),
-        data=SftConfig(learn_payment_logs=True, max_records=0),
+        data=SftConfig(learn_payment_logs=True, max_records=0, replay_fraction=0.0),
         train=CONFIG,
     )
     model = Transformer(modern)
@@ -130,7 +180,7 @@ def test_the_mask_reaches_finetuning(tmp_path: Path, tokenizer: Tokenizer, moder
             lora_alpha=8.0,
             lora_dropout=0.0,
             targets=("q_proj",),
-            data=SftConfig(learn_payment_logs=True, max_records=0),
+            data=SftConfig(learn_payment_logs=True, max_records=0, replay_fraction=0.0),
             train=dataclasses.replace(CONFIG, steps=2, seq_len=31, document_mask=mask),
         )
         model = Transformer(modern)

@@ -85,6 +85,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "dvc.yaml").write_text(yaml.safe_dump(dvc))
     (folder / "stage.py").write_text(STAGE)
     shutil.copyfile(ROOT / "conf/laptop.yaml", folder / "params.yaml")
+    (folder / "data/own_logs").mkdir(parents=True)
     for command in (["git", "init", "-q"], [sys.executable, "-m", "dvc", "init", "-q"]):
         subprocess.run(command, cwd=folder, check=True)
     return folder

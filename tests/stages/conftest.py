@@ -39,6 +39,7 @@ def tiny_params() -> dict:
     params["ladder"]["model"]["context"] = 32
     params["finetune"]["train"]["seq_len"] = 128  # a chat must reach its first answer
     params["logs"] |= {"n_chats": 60, "n_payment_logs": 20, "use_real_sets": False}
+    params["logs"]["own"]["folder"] = ""
     return params
 
 

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from gpt.config import to_dict
 from stages.logs import logs
+from tests.corpus.records import own_config
 
 
 def test_logs_end_to_end_twice_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -16,11 +18,14 @@ def test_logs_end_to_end_twice_the_same(tmp_path: Path, monkeypatch: pytest.Monk
     dials = {
         "n_chats": 200,
         "n_payment_logs": 100,
+        "n_intents": 40,
         "planted_fraction": 0.4,
         "seed": 1,
         "val_fraction": 0.1,
         "use_real_sets": True,
         "max_real": 10,
+        "n_replay": 0,
+        "own": to_dict(own_config()),
     }
     params = {"machine": {"device": "cpu", "threads": 1}, "logs": dials}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
@@ -28,7 +33,15 @@ def test_logs_end_to_end_twice_the_same(tmp_path: Path, monkeypatch: pytest.Monk
     assert logs.main(command) == 0
     files = tmp_path / "data" / "logs" / "files"
     first = {path.name: path.read_bytes() for path in files.iterdir()}
-    assert set(first) == {"train.jsonl", "val.jsonl", "summary.json"}
+    assert set(first) == {
+        "train.jsonl",
+        "val.jsonl",
+        "replay.jsonl",
+        "intents.jsonl",
+        "intent_labels.json",
+        "canaries.jsonl",
+        "summary.json",
+    }
     records = [json.loads(line) for line in first["train.jsonl"].decode().splitlines()]
     assert all(record["synthetic"] for record in records)
     assert {record["kind"] for record in records} == {"chat", "payment_log"}

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from gpt.corpus.hinglish import generate_chats, generate_payment_logs, record_texts
+from gpt.corpus.hinglish import generate_chats, generate_payment_logs
+from gpt.corpus.log_record import record_texts
 from gpt.corpus.planted import count_leaks
 from tests.stages.conftest import CHAIN, run_stage, tiny_params
 
