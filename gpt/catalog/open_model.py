@@ -1,23 +1,29 @@
 """open_model: a reference -> model, tokenizer, info. The one way to open a model.
 
 A reference is a stage's name, a model of the registry (smollm2-135m), a GGUF file, a safetensors file with
-its config.json beside it, or a folder: a checkpoint of ours or a Hugging Face model (GPT-2, Llama, Mixtral).
+its config.json beside it, or a folder: a checkpoint of ours, an adapter of ours (its base is opened with it),
+or a Hugging Face model (GPT-2, Llama, Mixtral).
 """
 
 import difflib
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from gpt.catalog.registry_models import fetch_model, registry_models
+from gpt.adapters.config import LoraConfig
+from gpt.adapters.frozen import pack_base
+from gpt.adapters.lora import inject_lora, load_lora
+from gpt.catalog.registry_models import fetch_model, registry_models, registry_name
+from gpt.checkpoint.adapter import Adapter, check_base, is_adapter, open_adapter
 from gpt.checkpoint.foreign_format import ForeignModel
 from gpt.checkpoint.gguf import open_gguf
 from gpt.checkpoint.hugging_face import is_hugging_face, open_hugging_face
 from gpt.checkpoint.manifest import MANIFEST
 from gpt.checkpoint.save_load import Checkpoint, load_model, open_checkpoint
-from gpt.config import to_dict
+from gpt.config import from_mapping, to_dict
 from gpt.model.transformer import Transformer
 from gpt.quantize.load import load_quantized
 from gpt.tokenizer.tokenizer import Tokenizer
@@ -62,7 +68,75 @@ def open_model(reference: str, *, root: Path = Path("models"), device: str = "cp
         return _open_foreign(_open_file(path), path.stem, device)
     if reference not in STAGES and is_hugging_face(path):
         return _open_foreign(open_hugging_face(path), path.resolve().name, device)
-    return _open_checkpoint(find_checkpoint(reference, root), device)
+    folder = find_checkpoint(reference, root)
+    if is_adapter(folder):
+        return _open_adapted(open_adapter(folder), root, device)
+    return _open_checkpoint(folder, device)
+
+
+def _open_adapted(adapter: Adapter, root: Path, device: str) -> OpenModel:
+    """Open an adapter's base as it lay in memory in training, and put the adapter on it."""
+    base = open_model(_find_base(adapter, root), root=root, device=device)
+    check_base(adapter, base.name, base.sha256)
+    pack_base(base.model, adapter.base_precision)  # type: ignore[arg-type]
+    opened = replace(
+        base,
+        info=base.info | {"base": base.name, "base_sha256": base.sha256},
+        name=_own_name(adapter.folder),
+        sha256=adapter.sha256,
+    )
+    _put_on(opened, adapter)
+    return opened
+
+
+def add_adapter(opened: OpenModel, folder: Path) -> str:
+    """Put one more adapter on the base of an opened one, switched on alone; return its name there.
+
+    Raises ValueError for an adapter of another base, and for one whose base lay in another precision.
+    """
+    adapter = open_adapter(folder)
+    check_base(adapter, opened.info.get("base", opened.name), opened.info.get("base_sha256", opened.sha256))
+    present = opened.info.get("base_precision", "fp32")
+    if adapter.base_precision != present:
+        raise ValueError(
+            f"{folder}: trained on a base in {adapter.base_precision}, but this one lies in {present}; "
+            "open it by itself"
+        )
+    return _put_on(opened, adapter)
+
+
+def _put_on(opened: OpenModel, adapter: Adapter) -> str:
+    name = re.sub(r"[^A-Za-z0-9_-]", "-", _own_name(adapter.folder))
+    config = from_mapping(LoraConfig, adapter.lora, f"{adapter.folder}/config.json: lora")
+    inject_lora(opened.model, config, seed=0, name=name)
+    load_lora(opened.model, adapter.tensors, name)
+    opened.model.requires_grad_(False).eval()
+    opened.info["base_precision"] = adapter.base_precision
+    return name
+
+
+def _find_base(adapter: Adapter, root: Path) -> str:
+    """Return a reference to an adapter's base: as it was opened then, or a registry model of its hash."""
+    name = registry_name(adapter.base_sha256)
+    if name is not None and not Path(adapter.base).exists():
+        return name
+    if adapter.base in STAGES or adapter.base in registry_models() or Path(adapter.base).exists():
+        return adapter.base
+    beside = root / Path(adapter.base).parent.name / "checkpoint"  # models/ stands elsewhere than in training
+    if (beside / MANIFEST).is_file():
+        return str(beside)
+    raise ValueError(
+        f"{adapter.folder}: its base {adapter.base} ({adapter.base_sha256[:16]}) is not here; run from the "
+        "folder it was trained in, or bring the base there"
+    )
+
+
+def _own_name(folder: Path) -> str:
+    """Return what a model folder is called: the stage above `checkpoint` and `adapter`, else its own name."""
+    path = folder.resolve()
+    if path.name == "checkpoint":
+        return path.parent.name
+    return f"{path.parent.name}-adapter" if path.name == "adapter" else path.name
 
 
 def _open_checkpoint(folder: Path, device: str) -> OpenModel:
@@ -72,13 +146,11 @@ def _open_checkpoint(folder: Path, device: str) -> OpenModel:
     _check_tokenizer(checkpoint, tokenizer)
     quantized = checkpoint.info["quantization"] is not None
     model = load_quantized(checkpoint) if quantized else load_model(checkpoint)
-    path = folder.resolve()
-    name = path.parent.name if path.name == "checkpoint" else path.name
     return OpenModel(
         model=model.to(device).eval(),
         tokenizer=tokenizer,
         info=checkpoint.info,
-        name=name,
+        name=_own_name(folder),
         sha256=checkpoint.sha256,
         device=device,
     )
@@ -137,8 +209,6 @@ def find_checkpoint(reference: str, root: Path) -> Path:
             f"model: got {reference!r}, which is no stage, no file and no folder{hint} ({_available(root)}; "
             f"stages: {', '.join(STAGES)}; registry: {', '.join(registry_models())})"
         )
-    if (folder / "adapter.safetensors").is_file():
-        raise ValueError(f"{folder}: an adapter, not a whole model; open the checkpoint beside it")
     if not (folder / MANIFEST).is_file() and (folder / "checkpoint" / MANIFEST).is_file():
         raise ValueError(f"{folder}: no checkpoint itself; open {folder / 'checkpoint'}")
     return folder

@@ -21,3 +21,8 @@ def fetch_model(name: str) -> Path:
         size = f"{entry.size / 1e6:.0f} MB"
         print(f"{name}: fetching {size} into {CACHE_DIR}, this once ({entry.licence})", file=sys.stderr)
     return fetch(name)
+
+
+def registry_name(sha256: str) -> str | None:
+    """Return the registry's name of a model by its file's hash, or None."""
+    return next((name for name in registry_models() if describe(name).sha256 == sha256), None)

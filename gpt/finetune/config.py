@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from gpt.adapters.config import LoraConfig
+from gpt.adapters.config import BasePrecision, LoraConfig
 from gpt.train.config import TrainConfig
 
 
@@ -30,8 +30,19 @@ class SftConfig:
 class FinetuneConfig:
     """The section `finetune`; LoRA's dials stand flat, so that `-S finetune.lora_rank=16` reads well."""
 
+    base: str
+    """Path of the model that is adapted: a stage's checkpoint (models/pretrain/checkpoint), the file of a
+    registry model that fetch.extras names, or any folder or file that open_model reads. dvc.yaml makes this
+    path an input of the stage, so another base, or the same one made again, runs it again."""
+    base_precision: BasePrecision
+    """How the frozen projections lie in memory while the adapters learn: fp32, bf16, or nf4 (QLoRA)."""
+    merge: bool
+    """checkpoint/ is the merged model, which every later stage takes; false makes it the adapter, which
+    opens with its base, and which quantize and align refuse."""
     lora_rank: int
     lora_alpha: float
+    rank_stabilized: bool
+    """rsLoRA: scale by alpha / sqrt(R), not alpha / R."""
     lora_dropout: float
     targets: tuple[str, ...]
     data: SftConfig
@@ -39,6 +50,8 @@ class FinetuneConfig:
 
     def __post_init__(self) -> None:
         assert self.lora  # LoraConfig validates
+        if not self.base:
+            raise ValueError("base: empty; write models/pretrain/checkpoint, or another model's path")
 
     @property
     def lora(self) -> LoraConfig:
@@ -48,4 +61,5 @@ class FinetuneConfig:
             lora_alpha=self.lora_alpha,
             targets=self.targets,
             dropout=self.lora_dropout,
+            rank_stabilized=self.rank_stabilized,
         )

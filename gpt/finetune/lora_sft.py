@@ -1,4 +1,4 @@
-"""Supervised fine-tuning with LoRA: base and logs in, adapter and merged model out."""
+"""Supervised fine-tuning with LoRA or QLoRA: base and logs in, adapter and tuned model out."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,17 +6,18 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from gpt.adapters.frozen import pack_base
 from gpt.adapters.lora import inject_lora, lora_tensors, merge_lora
 from gpt.finetune.config import FinetuneConfig
+from gpt.finetune.counted import counted_validation, finetuning_objective
 from gpt.finetune.sft import sft_batches
 from gpt.model.flops import training_flops_per_token
 from gpt.model.transformer import Transformer
 from gpt.tokenizer.tokenizer import Tokenizer
 from gpt.train.loop import TrainResult, train
 from gpt.train.metrics import MetricSink
-from gpt.train.objective import language_objective, mask_token
+from gpt.train.objective import mask_token
 from gpt.train.precision import DTYPES
-from gpt.train.validate import fixed_validation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,17 +25,32 @@ class FinetuneResult:
     """A fine-tuned model and what it took."""
 
     model: Transformer
-    """Merged: the adapters are folded into its weights."""
+    """With the adapters folded into its weights, or on top of them, as config.merge says."""
     adapter: dict[str, Tensor]
     train: TrainResult
     base_loss: float
-    """Nats per learned token of the held-out logs before."""
+    """Nats per learned token of the held-out logs before, the base in fp32."""
+    packed_loss: float
+    """The same of the base as it lay in memory, where the adapters began; base_loss when that is fp32."""
     trainable: int
     """Parameters updated."""
     total: int
     """Parameters of the base."""
     counts: dict[str, int]
     """Of the training logs: records, sequences, cut, learned_tokens."""
+
+    def metrics(self) -> dict[str, float | str]:
+        """Return the stage's metrics."""
+        return {
+            "base_logs_loss": round(self.base_loss, 4),
+            "packed_base_logs_loss": round(self.packed_loss, 4),
+            "val_loss": round(self.train.val_loss, 4),
+            "trainable_parameters": self.trainable,
+            "parameters": self.total,
+            "cut_records": self.counts["cut"],
+            "train_s": round(self.train.elapsed_s, 1),
+            "stopped_by": self.train.stopped_by,
+        }
 
 
 def finetune_lora(
@@ -55,19 +71,22 @@ def finetune_lora(
     val, _ = sft_batches(logs / "val.jsonl", tokenizer, config.data, seq_len=seq_len, seed=0)
     end = tokenizer.end_of_text
     dtype, closing = DTYPES[config.train.dtype], mask_token(config.train, end)
-    validate = fixed_validation(val, config.train.eval_batches, size, device, dtype, closing)
+    validate = counted_validation(val, config.train.eval_batches, size, device, dtype, closing)
     base_loss = validate(model)
     total = sum(p.numel() for p in model.parameters())
+    pack_base(model, config.base_precision)
+    packed_loss = base_loss if config.base_precision == "fp32" else validate(model)
     inject_lora(model, config.lora, seed)
     model.to(device)
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     print(
         f"finetune: {trainable:,} of {total:,} parameters are updated ({trainable / total:.2%})", flush=True
     )
+    sink.log(0, {"trainable_parameters": trainable, "parameters": total})
     result = train(
         model,
         batches,
-        language_objective(config.train, is_mixture=False, end_of_text=end),
+        finetuning_objective(config.train, end),
         config.train,
         name="finetune",
         validate=validate,
@@ -77,12 +96,14 @@ def finetune_lora(
         flops_per_token=training_flops_per_token(model.config, seq_len),
     )
     adapter = {name: tensor.clone() for name, tensor in lora_tensors(model).items()}
-    merge_lora(model)
+    if config.merge:
+        merge_lora(model)
     return FinetuneResult(
         model=model,
         adapter=adapter,
         train=result,
         base_loss=base_loss,
+        packed_loss=packed_loss,
         trainable=trainable,
         total=total,
         counts=counts,

@@ -64,13 +64,13 @@ def test_unknown_names_say_what_there_is(root: Path, reference: str, message: st
 
 
 def test_folders_that_are_no_checkpoint(root: Path, tmp_path: Path) -> None:
-    """An adapter, the folder above, an unfinished folder."""
+    """The folder above, an adapter without a manifest, an unfinished folder."""
     with pytest.raises(ValueError, match=r"open .*pretrain/checkpoint$"):
         open_model(str(root / "pretrain"))
     adapter = tmp_path / "adapter"
     adapter.mkdir()
     (adapter / "adapter.safetensors").write_bytes(b"")
-    with pytest.raises(ValueError, match="an adapter, not a whole model"):
+    with pytest.raises(ValueError, match=r"no manifest\.json, so it is unfinished"):
         open_model(str(adapter))
     (root / "pretrain/checkpoint/manifest.json").unlink()
     with pytest.raises(ValueError, match="unfinished"):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from gpt.checkpoint.adapter import open_adapter, save_adapter
+from gpt.checkpoint.adapter import check_base, open_adapter, save_adapter
 from gpt.checkpoint.atomic import atomic_folder
 from gpt.checkpoint.manifest import check_manifest
 from gpt.checkpoint.save_load import load_model, load_tensors, model_tensors, open_checkpoint, save_checkpoint
@@ -105,10 +105,23 @@ def test_failure_leaves_the_old_folder(tmp_path: Path) -> None:
 
 
 def test_adapter_knows_its_base(tmp_path: Path) -> None:
-    """Guards: an adapter added to weights that it was not trained on."""
-    save_adapter(tmp_path / "a", {"x": torch.ones(2)}, base_sha256="b" * 64, lora={"lora_rank": 2}, stage="t")
-    tensors, info = open_adapter(tmp_path / "a", "b" * 64)
-    assert torch.equal(tensors["x"], torch.ones(2))
-    assert info["lora"] == {"lora_rank": 2}
-    with pytest.raises(ValueError, match="made for the base bbbb"):
-        open_adapter(tmp_path / "a", "c" * 64)
+    """Guards: an adapter added to weights that it was not trained on. Both hashes stand in the message."""
+    folder = tmp_path / "a"
+    save_adapter(
+        folder,
+        {"x": torch.ones(2)},
+        base_sha256="b" * 64,
+        lora={"lora_rank": 2},
+        stage="t",
+        base="pretrain",
+        base_precision="nf4",
+    )
+    adapter = open_adapter(folder)
+    assert torch.equal(adapter.tensors["x"], torch.ones(2))
+    assert (adapter.lora, adapter.base, adapter.base_precision) == ({"lora_rank": 2}, "pretrain", "nf4")
+    check_base(adapter, "pretrain", "b" * 64)
+    with pytest.raises(ValueError, match=f"made for the base {'b' * 64}, but pretrain is {'c' * 64}"):
+        check_base(adapter, "pretrain", "c" * 64)
+    (folder / "adapter.safetensors").write_bytes(b"cut")
+    with pytest.raises(ValueError, match=r"adapter\.safetensors: damaged"):
+        open_adapter(folder)

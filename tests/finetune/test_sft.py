@@ -124,6 +124,10 @@ def test_finetuning_lowers_the_loss_and_merges(
     for split in ("train", "val"):
         write(tmp_path / f"{split}.jsonl", *[CHAT, LOG] * 8)
     config = FinetuneConfig(
+        base="models/pretrain/checkpoint",
+        base_precision="fp32",
+        merge=True,
+        rank_stabilized=False,
         lora_rank=4,
         lora_alpha=8.0,
         lora_dropout=0.0,
@@ -176,6 +180,10 @@ def test_the_mask_reaches_finetuning(tmp_path: Path, tokenizer: Tokenizer, moder
     results = []
     for mask in (False, True):
         config = FinetuneConfig(
+            base="models/pretrain/checkpoint",
+            base_precision="fp32",
+            merge=True,
+            rank_stabilized=False,
             lora_rank=4,
             lora_alpha=8.0,
             lora_dropout=0.0,

@@ -35,7 +35,10 @@ def declared(name: str) -> Stage:
 def resolve(text: str) -> str:
     for key, value in DVC["vars"][0]["path"].items():
         text = text.replace(f"${{path.{key}}}", value)
-    return text
+    base = read_params(ROOT / "params.yaml")["finetune"][
+        "base"
+    ]  # a path among the dials: the user chooses it
+    return text.replace("${finetune.base}", base)
 
 
 def sections(name: str) -> list[str]:

@@ -113,6 +113,12 @@ def test_an_adapter_as_finetune_writes_it_is_whole(root: Path) -> None:
     """Guards: an adapter called broken because it has no tokenizer of its own."""
     folder = root / "finetune/adapter"
     save_adapter(
-        folder, {"a": torch.ones(1)}, base_sha256=sha_of(root, "pretrain"), lora={}, stage="finetune"
+        folder,
+        {"a": torch.ones(1)},
+        base_sha256=sha_of(root, "pretrain"),
+        lora={},
+        stage="finetune",
+        base="pretrain",
+        base_precision="fp32",
     )
     assert "finetune/adapter" not in broken(model_links(root))

@@ -33,7 +33,7 @@ def test_the_chain_runs_and_keeps_its_contracts(project: Path) -> None:
     assert metrics("models/pretrain")["val_loss"] < 5.7  # ln 300
     assert open_checkpoint(Path("models/scale-moe/checkpoint")).info["parent_sha256"] == pretrained.sha256
     assert open_checkpoint(Path("models/scale-moe/checkpoint")).architecture.n_experts == 8
-    open_adapter(Path("models/finetune/adapter"), pretrained.sha256)
+    assert open_adapter(Path("models/finetune/adapter")).base_sha256 == pretrained.sha256
     rungs = metrics("models/ladder")
     assert rungs["bigram_full"] == rungs["bigram"]
     assert "bigram_one_batch" in rungs
