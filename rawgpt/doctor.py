@@ -1,6 +1,8 @@
 """`rawgpt doctor`: is this machine ready, and if not, what to type. It reports; it changes nothing."""
 
 import json
+import shutil
+import textwrap
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -40,8 +42,19 @@ def doctor(as_json: Annotated[bool, Option("--json", help="Print a JSON list of 
     if as_json:
         print(json.dumps([asdict(check) for check in checks], indent=2))
     else:
-        width = max(len(check.name) for check in checks)
-        for check in checks:
-            remedy = f" -> {check.remedy}" if check.remedy else ""
-            print(f"{check.status:4}  {check.name:{width}}  {check.detail}{remedy}")
+        print(table(checks, shutil.get_terminal_size().columns))
     return EXIT_USER if any(check.status == "fail" for check in checks) else EXIT_GOOD
+
+
+def table(checks: list[Check], columns: int) -> str:
+    """Return a line for each check, wrapped to `columns` under its own detail; a command is never cut."""
+    width = max(len(check.name) for check in checks)
+    indent = " " * (6 + width + 2)
+    lines = []
+    for check in checks:
+        text = f"{check.status:4}  {check.name:{width}}  {check.detail}"
+        lines += textwrap.wrap(text, columns, subsequent_indent=indent, break_on_hyphens=False)
+        if check.remedy:
+            together = f"{lines[-1]} -> {check.remedy}"
+            lines[-1:] = [together] if len(together) <= columns else [lines[-1], f"{indent}-> {check.remedy}"]
+    return "\n".join(lines)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
-from gpt.dataset.shard_set import TokenStream
+from gpt.dataset.loader import TokenSource
 from gpt.evaluate.score import Score, evenly, ratio_score
 from gpt.evaluate.token_nats import token_nats
 from gpt.model.transformer import Transformer
@@ -25,7 +25,7 @@ def token_bytes(tokenizer: Tokenizer) -> np.ndarray:
     return sizes
 
 
-def cut_windows(tokens: np.ndarray | TokenStream, seq_len: int, limit: int) -> list[np.ndarray]:
+def cut_windows(tokens: TokenSource, seq_len: int, limit: int) -> list[np.ndarray]:
     """Return windows of seq_len + 1 tokens, each beginning with the last token of the one before.
 
     The last one may be shorter. With a limit, that many of them, evenly spread.

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gpt.dataset.shard_set import TokenStream
+from gpt.dataset.loader import TokenSource
 from gpt.model.transformer import Transformer
 from gpt.quantize.config import QuantizeConfig
 from gpt.quantize.gptq import Hessian, gptq
@@ -37,7 +37,7 @@ class LayerReport:
 
 
 def draw_sequences(
-    sources: Sequence[tuple[np.ndarray | TokenStream, int]], seq_len: int, generator: torch.Generator
+    sources: Sequence[tuple[TokenSource, int]], seq_len: int, generator: torch.Generator
 ) -> Tensor:
     """Draw sequences (n, seq_len) at random places: from each (tokens, count), count of them.
 

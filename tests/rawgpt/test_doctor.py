@@ -11,6 +11,7 @@ import pytest
 from gpt.corpus.sources import MIRROR_VARIABLE, Source
 from rawgpt import check_data, check_machine, check_services
 from rawgpt.check import Check
+from rawgpt.doctor import table
 from rawgpt.main import run
 
 
@@ -135,3 +136,20 @@ def test_doctor_in_an_empty_folder(
     assert {checks[name]["status"] for name in ("dvc", "mlflow", "packages", "data")} == {"fail"}
     for check in checks.values():
         assert (check["status"] == "ok") == (check["remedy"] == "")
+
+
+def test_the_table_fits_the_terminal_and_cuts_no_command() -> None:
+    """Lines of 149 columns on a terminal of 80, a command to type broken in two by the terminal."""
+    checks = [
+        Check(name="python", status="ok", detail="3.11.7"),
+        Check(
+            name="prefect", status="warn", detail="it does not answer; " * 6, remedy="prefect server start"
+        ),
+        Check(name="git", status="warn", detail="no commit yet", remedy="git commit"),
+    ]
+    lines = table(checks, 80).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[0] == "ok    python   3.11.7"
+    assert any(line.endswith("-> prefect server start") for line in lines)
+    assert lines[-1] == "warn  git      no commit yet -> git commit"
+    assert all(line.startswith(" " * 15) for line in lines[2:-1])
