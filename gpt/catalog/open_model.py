@@ -34,6 +34,9 @@ STAGES = {
     "scale-dense": "scale@dense",
     "scale-moe": "scale@moe",
     "finetune": "finetune",
+    "align-dpo": "align@dpo",
+    "align-ppo": "align@ppo",
+    "align-grpo": "align@grpo",
     "quantize": "quantize",
 }
 """Model folder name -> the DVC stage that makes it."""

@@ -19,10 +19,19 @@ STORED_LIMIT = 2**20
 
 
 class Batches(Protocol):
-    """Where the training loop gets its samples. One thread reads it at a time, not always the same one."""
+    """Where the training loop gets its samples. One thread reads it at a time, not always the same one.
 
-    def batch(self, cursor: int, count: int) -> tuple[Tensor, Tensor]:
-        """Return token_ids and targets (count, T) of samples cursor..cursor+count-1."""
+    Batches that depend on the weights say `reads_ahead = False`: they are read when a step needs them.
+    """
+
+    def batch(self, cursor: int, count: int) -> tuple[Tensor, ...]:
+        """Return token_ids and targets (count, T) of samples cursor..cursor+count-1, and what else
+        an objective reads."""
+
+
+def may_read_ahead(batches: Batches) -> bool:
+    """Return whether a batch may be made before the steps in front of it are done."""
+    return getattr(batches, "reads_ahead", True)
 
 
 class TokenSource(Protocol):
@@ -73,8 +82,9 @@ class RankSlice:
         self.batches = batches
         self.rank = rank
         self.world_size = world_size
+        self.reads_ahead = may_read_ahead(batches)
 
-    def batch(self, cursor: int, count: int) -> tuple[Tensor, Tensor]:
+    def batch(self, cursor: int, count: int) -> tuple[Tensor, ...]:
         """Return token_ids and targets (count / W, T). Raises ValueError when W does not divide count."""
         if count % self.world_size:
             raise ValueError(

@@ -8,6 +8,8 @@ from typing import Literal
 class QuantizeConfig:
     """GPTQ to packed int4."""
 
+    source: Literal["finetune", "align-dpo", "align-ppo", "align-grpo"] = "finetune"
+    """The model that is quantized: dvc.yaml makes its checkpoint the stage's input."""
     bits: Literal[4]
     """Bits of a weight; the packed layout knows 4 alone."""
     group_size: int

@@ -13,7 +13,8 @@ from gpt.model.loss import mean_loss
 from gpt.model.moe import router_losses
 from gpt.train.config import TrainConfig
 
-Batch = tuple[Tensor, Tensor]
+Batch = tuple[Tensor, ...]
+"""token_ids and targets (B, T); alignment puts more behind them."""
 Objective = Callable[[nn.Module, Batch], tuple[Tensor, Mapping[str, Tensor | float]]]
 
 
@@ -30,7 +31,7 @@ def mask_token(config: TrainConfig, end_of_text: int) -> int | None:
     return end_of_text if config.document_mask else None
 
 
-def predict(model: nn.Module, batch: Batch, end_of_text: int | None) -> Batch:
+def predict(model: nn.Module, batch: Batch, end_of_text: int | None) -> tuple[Tensor, Tensor]:
     """Return logits (B, T, V) and the targets (B, T) that count; within documents if an id parts them."""
     token_ids, targets = batch
     if end_of_text is None:

@@ -15,6 +15,11 @@ from gpt.optim.optimizer import Optimizer
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
+def autocast(dtype: torch.dtype, device: torch.device) -> AbstractContextManager[None]:
+    """Return the context of a forward pass in this type."""
+    return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
+
+
 class Precision:
     """How a step computes: the type of the forward pass and the scale of the loss."""
 
@@ -25,7 +30,7 @@ class Precision:
 
     def autocast(self) -> AbstractContextManager[None]:
         """Return the context of a forward pass."""
-        return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32)
+        return autocast(self.dtype, self.device)
 
     def backward(self, loss: Tensor) -> None:
         """Add the gradients of the scaled loss."""

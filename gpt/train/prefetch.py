@@ -1,7 +1,8 @@
 """Batches ahead of the step that needs them: a thread reads while the device computes.
 
 What is read, and in which order, is decided by the run's dials before the first step: it changes neither
-the order nor what a resume does. Copying to the device is not its work (gpt/train/step.py).
+the order nor what a resume does. Copying to the device is not its work (gpt/train/step.py). Batches that
+are made with the current weights are not read ahead: the step that needs one makes it.
 """
 
 from collections import deque
@@ -11,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import torch
 from torch import Tensor
 
-from gpt.dataset.loader import Batches
+from gpt.dataset.loader import Batches, may_read_ahead
 from gpt.train.config import TrainConfig
 
 AHEAD = 2
@@ -32,14 +33,17 @@ class Prefetch:
     def __init__(self, batches: Batches, order: Iterator[tuple[int, int]], device: torch.device) -> None:
         self._batches = batches
         self._order = order
-        self._pins = device.type == "cuda"
+        self._is_ahead = may_read_ahead(batches)
+        self._pins = device.type == "cuda" and self._is_ahead
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="prefetch")
-        self._waiting: deque[tuple[tuple[int, int], Future[tuple[Tensor, Tensor]]]] = deque()
-        for _ in range(AHEAD):
+        self._waiting: deque[tuple[tuple[int, int], Future[tuple[Tensor, ...]]]] = deque()
+        for _ in range(AHEAD if self._is_ahead else 0):
             self._read_next()
 
-    def batch(self, cursor: int, count: int) -> tuple[Tensor, Tensor]:
+    def batch(self, cursor: int, count: int) -> tuple[Tensor, ...]:
         """Return the next batch, which must be this one. Raises what reading it raised."""
+        if not self._is_ahead:
+            return self._batches.batch(cursor, count)
         expected, future = self._waiting.popleft()
         assert expected == (cursor, count), f"asked for {(cursor, count)}, read {expected}"
         batch = future.result()
@@ -50,9 +54,9 @@ class Prefetch:
         if (place := next(self._order, None)) is not None:
             self._waiting.append((place, self._pool.submit(self._read, *place)))
 
-    def _read(self, cursor: int, count: int) -> tuple[Tensor, Tensor]:
-        token_ids, targets = self._batches.batch(cursor, count)
-        return (token_ids.pin_memory(), targets.pin_memory()) if self._pins else (token_ids, targets)
+    def _read(self, cursor: int, count: int) -> tuple[Tensor, ...]:
+        parts = self._batches.batch(cursor, count)
+        return tuple(part.pin_memory() for part in parts) if self._pins else parts
 
     def close(self) -> None:
         """Stop reading; a batch that is being read is read to its end."""

@@ -26,8 +26,8 @@ def accumulate_gradients(
     for i in range(config.grad_accumulation):
         faults.hit("train.micro_batch")
         cursor = step * config.samples_per_step + i * config.micro_batch_size
-        token_ids, targets = batches.batch(cursor, config.micro_batch_size)
-        batch = (_on_device(token_ids, precision.device), _on_device(targets, precision.device))
+        parts = batches.batch(cursor, config.micro_batch_size)
+        batch = tuple(_on_device(part, precision.device) for part in parts)
         with precision.autocast():
             loss, metrics = objective(forward, batch)
         precision.backward(loss / config.grad_accumulation)

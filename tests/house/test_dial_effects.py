@@ -19,11 +19,16 @@ LANGUAGE_MODELS = {
     "scale@dense",
     "scale@moe",
     "finetune",
+    "align@dpo",
+    "align@ppo",
+    "align@grpo",
     "quantize",
     "evaluate",
     "package",
     "report",
 }
+ALIGNED = {"align@dpo", "align@ppo", "align@grpo"}
+MATRICES = ("scale", "align")
 ALL = {"fetch", "tokenize", "shard", "ladder", "logs"} | LANGUAGE_MODELS
 CHANGES = {
     "fetch.seed": ALL,
@@ -33,8 +38,11 @@ CHANGES = {
     "pretrain.train.optim.lr": LANGUAGE_MODELS,
     "scale.dense.train.steps": {"scale@dense", "evaluate", "report"},
     "scale.moe.growth.n_experts": {"scale@moe", "evaluate", "report"},
-    "logs.n_chats": {"logs", "finetune", "quantize", "evaluate", "package", "report"},
-    "finetune.lora_rank": {"finetune", "quantize", "evaluate", "package", "report"},
+    "logs.n_chats": {"logs", "finetune", "quantize", "evaluate", "package", "report"} | ALIGNED,
+    "finetune.lora_rank": {"finetune", "quantize", "evaluate", "package", "report"} | ALIGNED,
+    "align.dpo.lora_rank": {"align@dpo"},
+    "align.ppo.rollout.epochs": {"align@ppo"},
+    "align.grpo.train.optim.lr": {"align@grpo"},
     "quantize.group_size": {"quantize", "evaluate", "package", "report"},
     "evaluate.n_windows": {"evaluate", "report"},
     "package.image_version": {"package", "report"},
@@ -101,8 +109,8 @@ def rerun(project: Path) -> set[str]:
 def test_every_section_is_in_the_table() -> None:
     """Guards: a new stage whose dials nobody thought through."""
     params = yaml.safe_load((ROOT / "conf/laptop.yaml").read_text())
-    expected = set(params) - {"scale"} | {f"scale.{variant}" for variant in params["scale"]}
-    covered = {".".join(d.split(".")[:2]) if d.startswith("scale") else d.split(".")[0] for d in CHANGES}
+    expected = set(params) - set(MATRICES) | {f"{name}.{v}" for name in MATRICES for v in params[name]}
+    covered = {".".join(d.split(".")[:2]) if d.startswith(MATRICES) else d.split(".")[0] for d in CHANGES}
     assert covered == expected
 
 
@@ -124,3 +132,18 @@ def test_a_changed_dial_reruns_exactly_its_dependents(project: Path, monkeypatch
         node[leaf] = f"{node[leaf]}x" if isinstance(node[leaf], str) else node[leaf] * 2 + 1
         (project / "params.yaml").write_text(yaml.safe_dump(params))
         assert rerun(project) == expected, dial
+
+
+def test_the_quantized_model_is_a_dial(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards: quantize.source that is read and has no effect, or one that trains something again: another
+    source runs quantize on it, and from then on that variant's dials reach the image."""
+    monkeypatch.chdir(project)
+    rerun(project)
+    params = yaml.safe_load((project / "params.yaml").read_text())
+    params["quantize"]["source"] = "align-dpo"
+    (project / "params.yaml").write_text(yaml.safe_dump(params))
+    after = {"quantize", "evaluate", "package", "report"}
+    assert rerun(project) == after
+    params["align"]["dpo"]["lora_rank"] += 1
+    (project / "params.yaml").write_text(yaml.safe_dump(params))
+    assert rerun(project) == {"align@dpo"} | after

@@ -33,6 +33,8 @@ def declared(name: str) -> Stage:
 
 
 def resolve(text: str) -> str:
+    """Put in the paths of `vars`, and the one dial that is a path: which model is quantized."""
+    text = text.replace("${quantize.source}", read_params(ROOT / "params.yaml")["quantize"]["source"])
     for key, value in DVC["vars"][0]["path"].items():
         text = text.replace(f"${{path.{key}}}", value)
     base = read_params(ROOT / "params.yaml")["finetune"][
