@@ -36,7 +36,7 @@ def render_all() -> str:
                 f"### {name[0].upper()}{name[1:]}",
                 render(json.loads(path.read_text(encoding="utf-8"))),
             ]
-    return "\n\n".join(parts)
+    return "\n\n".join(parts) or "Not measured yet: there is no result in benchmarks/results."
 
 
 def render(result: dict[str, Any]) -> str:
@@ -54,7 +54,8 @@ def _setting(result: dict[str, Any]) -> str:
         f"({row['trainable'] / row['parameters']:.1%}), {dials['steps']} steps of {dials['batch_tokens']:,} "
         f"tokens, {seeds} seeds; replay is {result['replay_fraction']:.0%} of the learned tokens. "
         f"± is one standard error, of the base over records, windows or queries, "
-        f"of the tuned models over seeds. {result['machine']['cpu']}, {result['threads']} threads, {result['seconds']:.0f} s in all."
+        f"of the tuned models over seeds. {result['machine']['cpu']}, {result['threads']} threads, "
+        f"{result['seconds']:.0f} s in all."
     )
 
 

@@ -23,14 +23,14 @@ import numpy as np
 import torch
 
 from benchmarks.before_after_table import rewrite_chapter
-from benchmarks.held_out_words import bits_per_byte, read_words
 from benchmarks.result_file import write_result
 from gpt.catalog.open_model import OpenModel, open_model
 from gpt.config import load_section
 from gpt.dataset.shard_set import open_shards
 from gpt.evaluate.compare import take_fast_attention
+from gpt.evaluate.held_out_words import bits_per_byte, read_words
 from gpt.evaluate.intents import intent_scores, read_intents
-from gpt.evaluate.memorization import Canary, memorization_scores, read_canaries
+from gpt.evaluate.memorization import Canary, is_reproduced, memorization_scores, read_canaries
 from gpt.evaluate.perplexity import corpus_scores, cut_windows, token_bytes
 from gpt.finetune.config import FinetuneConfig
 from gpt.finetune.lora_sft import finetune_lora
@@ -43,8 +43,10 @@ PARAMS = Path("params.yaml")
 LOGS, SHARDS = Path("data/logs/files"), Path("data/shard/shards")
 PRETRAIN = Path("models/pretrain/checkpoint")
 CPU = torch.device("cpu")
-N_CONTROL = 20
+N_CONTROL = 10
 """Unscrubbed lines that the control arm learns by heart."""
+CONTROL_RANK = 32
+"""Of its adapters: numbers at random are much to keep."""
 CANARY_TOKENS = 24
 CANARY_SEED = 5
 
@@ -73,12 +75,12 @@ class Plan:
 PLANS = {
     "pretrain": Plan(
         reference=str(PRETRAIN), as_chat=False, steps=0, seq_len=0, micro_batch_size=0, lr=0.0,
-        control_steps=150, control_lr=2e-2, n_words=60, n_windows=192, n_intents=100, n_canaries=1000,
+        control_steps=300, control_lr=5e-3, n_words=60, n_windows=192, n_intents=60, n_canaries=1000,
         batch_tokens=4096,
     ),
     "smollm2-135m": Plan(
         reference="smollm2-135m", as_chat=True, steps=16, seq_len=128, micro_batch_size=4, lr=1e-3,
-        control_steps=30, control_lr=2e-3, n_words=5, n_windows=16, n_intents=10, n_canaries=40,
+        control_steps=60, control_lr=2e-3, n_words=5, n_windows=16, n_intents=10, n_canaries=40,
         batch_tokens=1024,
     ),
 }  # fmt: skip
@@ -140,10 +142,13 @@ def control(opened: OpenModel, config: FinetuneConfig, plan: Plan) -> dict[str, 
     canaries = read_canaries(LOGS, plan.n_canaries)
     lines = {c.prefix: c for c in canaries if not c.turns}  # one value behind each beginning
     learned = sorted(lines.values(), key=lambda c: (-len(c.prefix), c.prefix))[:N_CONTROL]
-    others = [c for c in canaries if c.value not in {x.value for x in learned}]
+    text = "".join(c.prefix + c.value for c in learned)  # a line's beginning may hold another value
+    others = [c for c in canaries if not is_reproduced(c.value, text)]
     optim = replace(config.train.optim, lr=plan.control_lr)
-    train = replace(config.train, steps=plan.control_steps, optim=optim)
-    config = replace(config, train=train, data=replace(config.data, replay_fraction=0.0))
+    train = replace(config.train, steps=plan.control_steps, micro_batch_size=2, optim=optim)
+    data = replace(config.data, replay_fraction=0.0)
+    rank = CONTROL_RANK
+    config = replace(config, train=train, data=data, lora_rank=rank, lora_alpha=2.0 * rank)
     with tempfile.TemporaryDirectory() as folder:
         rows = [
             json.dumps({"kind": "payment_log", "text": c.prefix + c.value, "source": "control"})
@@ -209,6 +214,7 @@ def main() -> None:
     parser.add_argument("--base", choices=sorted(PLANS), default="pretrain")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=0, help="of each fine-tuning; 0: as planned")
+    parser.add_argument("--replay", type=float, default=0.0, help="share of the tokens; 0: params.yaml's")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--table", action="store_true", help="only write the chapter's tables anew")
     args = parser.parse_args()
@@ -220,9 +226,13 @@ def main() -> None:
     plan = PLANS[args.base]
     opened = open_model(plan.reference)
     config = dials_of(plan, args.steps)
-    replay = config.data.replay_fraction or 0.2
+    replay = args.replay or config.data.replay_fraction
     windows = english_windows(opened, plan)
     base = measure(copy.deepcopy(opened.model), opened.tokenizer, plan, windows, as_chat=plan.as_chat)
+    if not replay:
+        raise ValueError(
+            "finetune.data.replay_fraction: it is 0, so there are not two arms; type --replay 0.15"
+        )
     rows: list[dict[str, Any]] = []
     for seed in range(1, args.seeds + 1):
         for arm, fraction in (("without replay", 0.0), ("with replay", replay)):

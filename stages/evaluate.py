@@ -9,15 +9,15 @@ from stages.machine import prepare_machine
 from stages.outputs import write_json
 from stages.runner import StageRun, stage
 
-MODELS = ("pretrain", "scale_dense", "scale_moe", "finetune", "quantize")
+ALIGNED = ("align_dpo", "align_ppo", "align_grpo")
+MODELS = ("pretrain", "scale_dense", "scale_moe", "finetune", *ALIGNED, "quantize")
 BASES = ("pretrain", "scale_dense", "scale_moe")
 """Models that never saw the chat template."""
-ALIGNED = ("align_dpo", "align_ppo", "align_grpo")
-PRODUCT = tuple(name for name in (*MODELS, *ALIGNED) if not name.startswith("scale"))
+PRODUCT = tuple(name for name in MODELS if not name.startswith("scale"))
 """The road from the base to what is shipped: measured on intents and canaries too."""
 
 
-@stage(config=EvaluateConfig, inputs=(*MODELS, "shards", "logs", "files"), optional_inputs=ALIGNED)
+@stage(config=EvaluateConfig, inputs=(*MODELS, "shards", "logs", "files"))
 def evaluate(config: EvaluateConfig, run: StageRun) -> dict[str, float]:
     """Measure the models one after the other; scores.json holds every figure with its n."""
     device = prepare_machine(run.machine)
@@ -25,7 +25,7 @@ def evaluate(config: EvaluateConfig, run: StageRun) -> dict[str, float]:
     val = open_shards(run.inputs["shards"], "val", tokenizer.fingerprint)
     benchmark = prepare(config, tokenizer, val, run.inputs["logs"], run.inputs["files"])
     rows = []
-    for step, name in enumerate(name for name in (*MODELS, *ALIGNED) if name in run.inputs):
+    for step, name in enumerate(MODELS):
         opened = open_model(str(run.inputs[name]), device=str(device))
         if opened.tokenizer.fingerprint != tokenizer.fingerprint:
             raise ValueError(

@@ -14,6 +14,7 @@ import numpy as np
 from gpt.dataset.shard_set import TokenStream
 from gpt.evaluate.config import EvaluateConfig
 from gpt.evaluate.continuation import continuation_items
+from gpt.evaluate.held_out_words import bits_per_byte, read_words
 from gpt.evaluate.hellaswag import REPORTED, find_hellaswag, hellaswag_item, read_hellaswag
 from gpt.evaluate.intents import IntentSet, intent_scores, read_intents
 from gpt.evaluate.log_loss import LogSequence, log_scores, read_log_sequences
@@ -29,6 +30,8 @@ HEADLINES = {
     "bpb_dense": ("scale-dense", "bits_per_byte"),
     "bpb_moe": ("scale-moe", "bits_per_byte"),
     "bpb_tuned": ("finetune", "bits_per_byte"),
+    "words_bpb_base": ("pretrain", "words_hinglish"),
+    "words_bpb_tuned": ("finetune", "words_hinglish"),
     "bpb_quantized": ("quantize", "bits_per_byte"),
     "logs_loss_base": ("pretrain", "logs_loss"),
     "logs_loss_tuned": ("finetune", "logs_loss"),
@@ -64,6 +67,7 @@ class Benchmark:
     windows: list[np.ndarray]
     logs: list[LogSequence]
     tasks: list[ChoiceTask]
+    log_file: Path
     intents: list[IntentSet]
     canaries: list[Canary]
 
@@ -78,6 +82,7 @@ def prepare(
         windows=cut_windows(val, config.seq_len, config.n_windows),
         logs=evenly(read_log_sequences(logs / "val.jsonl", tokenizer), config.n_logs),
         tasks=[_continuation(config, tokenizer, val), *_hellaswag(config, files)],
+        log_file=logs / "val.jsonl",
         intents=read_intents(logs, config.n_intents) if config.n_intents else [],
         canaries=read_canaries(logs, config.n_canaries) if config.n_canaries else [],
     )
@@ -97,12 +102,19 @@ def evaluate_model(model: Transformer, benchmark: Benchmark) -> list[Score]:
 
 
 def evaluate_product(model: Transformer, benchmark: Benchmark, *, as_chat: bool) -> list[Score]:
-    """Measure what only a model on the road from base to product is asked: intents and canaries.
+    """Measure what only a model on the road from base to product is asked: words, intents and canaries.
 
     `as_chat` says that the model knows the chat template.
     """
     config, tokenizer = benchmark.config, benchmark.tokenizer
-    scores: list[Score] = []
+    limit = model.config.max_seq_len
+    words = read_words(benchmark.log_file, tokenizer, config.n_logs, limit, as_chat=as_chat)
+    groups = bits_per_byte(model, tokenizer, words, config.batch_tokens)
+    scores = [
+        replace(score, metric=f"words_{group.removeprefix('language ')}")
+        for group, score in groups.items()
+        if not group.startswith("source")
+    ]
     for intents in benchmark.intents:
         scores += intent_scores(model, tokenizer, intents, as_chat=as_chat, batch_tokens=config.batch_tokens)
     if benchmark.canaries:

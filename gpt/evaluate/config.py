@@ -12,7 +12,7 @@ class EvaluateConfig:
     n_windows: int
     """Windows, evenly spread over the shard; 0 is all of them."""
     n_logs: int
-    """Held-out log records, evenly spread over the file; 0 is all of them."""
+    """Held-out log records, evenly spread over the file, and of each source of it; 0 is all of them."""
     n_continuation: int
     """Continuation-choice items; 0 leaves the task out."""
     context_chars: int

@@ -42,6 +42,8 @@ def render_page(results: Mapping[str, Any]) -> str:
     return environment.get_template("page.html").render(
         r=results,
         scores=None if is_absent(results["scores"]) else score_table(results["scores"]),
+        demo_scores=score_table(results["demo"]["figures"]),
+        demo_prompts=list(dict.fromkeys(answer["prompt"] for answer in results["demo"]["answers"])),
         prompts=list(dict.fromkeys(sample["prompt"] for sample in results["samples"])),
         ladder_chart=None if is_absent(results["ladder"]) else ladder_chart(results["ladder"]),
         training_charts=[training_chart(training) for training in results["training"]],
@@ -92,7 +94,11 @@ def ladder_chart(ladder: Mapping[str, Any]) -> Markup:
 def training_chart(training: Mapping[str, Any]) -> Markup:
     """Draw a stage's training loss, pale, and its validation loss."""
     lines = {
-        name: [(float(row["tokens"]), row[name]) for row in training["curve"] if row.get(name) is not None]
+        name: [
+            (float(row.get("tokens") or row["step"]), row[name])
+            for row in training["curve"]
+            if row.get(name) is not None
+        ]
         for name in ("loss", "val_loss")
     }
     series = [

@@ -38,18 +38,24 @@ class Words:
 def read_words(
     path: Path, tokenizer: Tokenizer, limit: int, max_tokens: int, *, as_chat: bool
 ) -> list[Words]:
-    """Encode `limit` records of each source of a log file (0: all), cut to max_tokens + 1 tokens."""
+    """Encode `limit` records of each source of a log file (0: all), cut to max_tokens + 1 tokens.
+
+    Raises ValueError that names file and line.
+    """
     by_source: dict[str, list[dict[str, Any]]] = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
-        record = json.loads(line)
-        by_source.setdefault(record["source"], []).append(record)
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            record = json.loads(line)
+            by_source.setdefault(record["source"], []).append(record)
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path}:{number}: not a log record ({error!r})") from None
     words = []
     for source, records in sorted(by_source.items()):
         for record in evenly(records, limit):
             ids, scored = encode(tokenizer, record, as_chat=as_chat)
             ids, scored = ids[: max_tokens + 1], scored[: max_tokens + 1]
             if any(scored[1:]):
-                language, kind = record["language"], record["kind"].replace("_", " ")
+                language, kind = record.get("language", "other"), record["kind"].replace("_", " ")
                 words.append(Words(source=source, language=language, kind=kind, ids=ids, scored=scored))
     return words
 
