@@ -36,6 +36,7 @@ def render_page(results: Mapping[str, Any]) -> str:
         "seconds": words_of_seconds,
         "bytes": words_of_bytes,
         "printable": printable,
+        "plural": lambda noun: f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s",
         "short_hash": lambda value: value[:16] if value else "none",
     }
     environment.tests["absent"] = is_absent
