@@ -2,15 +2,19 @@
 
 from gpt.catalog.open_model import open_model
 from gpt.dataset.shard_set import open_shards
-from gpt.evaluate.compare import evaluate_model, headline, prepare, score_rows
+from gpt.evaluate.compare import evaluate_model, evaluate_product, headline, prepare, score_rows
 from gpt.evaluate.config import EvaluateConfig
-from gpt.evaluate.log_loss import read_log_sequences
 from gpt.tokenizer.vocab_file import load_tokenizer
 from stages.machine import prepare_machine
 from stages.outputs import write_json
 from stages.runner import StageRun, stage
 
-MODELS = ("pretrain", "scale_dense", "scale_moe", "finetune", "quantize")
+ALIGNED = ("align_dpo", "align_ppo", "align_grpo")
+MODELS = ("pretrain", "scale_dense", "scale_moe", "finetune", *ALIGNED, "quantize")
+BASES = ("pretrain", "scale_dense", "scale_moe")
+"""Models that never saw the chat template."""
+PRODUCT = tuple(name for name in MODELS if not name.startswith("scale"))
+"""The road from the base to what is shipped: measured on intents and canaries too."""
 
 
 @stage(config=EvaluateConfig, inputs=(*MODELS, "shards", "logs", "files"))
@@ -19,8 +23,7 @@ def evaluate(config: EvaluateConfig, run: StageRun) -> dict[str, float]:
     device = prepare_machine(run.machine)
     tokenizer = load_tokenizer(run.inputs["pretrain"])
     val = open_shards(run.inputs["shards"], "val", tokenizer.fingerprint)
-    logs = read_log_sequences(run.inputs["logs"] / "val.jsonl", tokenizer)
-    benchmark = prepare(config, tokenizer, val, logs, run.inputs["files"])
+    benchmark = prepare(config, tokenizer, val, run.inputs["logs"], run.inputs["files"])
     rows = []
     for step, name in enumerate(MODELS):
         opened = open_model(str(run.inputs[name]), device=str(device))
@@ -30,6 +33,8 @@ def evaluate(config: EvaluateConfig, run: StageRun) -> dict[str, float]:
                 f"pretrain's {tokenizer.fingerprint}; run `dvc repro` so that all are of one make"
             )
         scores = evaluate_model(opened.model, benchmark)
+        if name in PRODUCT:
+            scores += evaluate_product(opened.model, benchmark, as_chat=name not in BASES)
         rows += score_rows(name.replace("_", "-"), scores)
         values = {score.metric: score.value for score in scores if score.value is not None}
         run.sink.log(step, {f"{name}.{metric}": value for metric, value in values.items()})

@@ -8,8 +8,8 @@ log-probabilities, `acc_norm_char` that sum per character of the ending (lm-eval
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from gpt.evaluate.ending_nats import Question, ending_nats
 from gpt.evaluate.score import Score, ratio_score
-from gpt.evaluate.token_nats import Sample, token_nats
 from gpt.model.transformer import Transformer
 from gpt.tokenizer.tokenizer import Tokenizer
 
@@ -36,45 +36,38 @@ class ItemNats:
     label: int
 
 
-def encode_items(tokenizer: Tokenizer, items: Sequence[Item], max_seq_len: int) -> list[list[Sample]]:
-    """Return each item's endings as samples behind the context, whose beginning is cut when too long.
+def encode_items(tokenizer: Tokenizer, items: Sequence[Item], max_seq_len: int) -> list[Question]:
+    """Return each item's tokens; a context too long for its longest ending loses its beginning.
 
     Raises ValueError when an ending alone does not fit max_seq_len.
     """
     encoded = []
     for item in items:
-        context = tokenizer.encode(item.context)
-        samples: list[Sample] = []
-        for ending in item.endings:
-            tail = tokenizer.encode(" " + ending)
-            if len(tail) > max_seq_len:
-                raise ValueError(f"an ending of {len(tail)} tokens does not fit max_seq_len {max_seq_len}")
-            head = context[-(max_seq_len + 1 - len(tail)) :]  # max_seq_len inputs and the last target
-            samples.append(([*head, *tail], [False] * len(head) + [True] * len(tail)))
-        encoded.append(samples)
+        tails = [tokenizer.encode(" " + ending) for ending in item.endings]
+        longest = max(map(len, tails))
+        if longest > max_seq_len:
+            raise ValueError(f"an ending of {longest} tokens does not fit max_seq_len {max_seq_len}")
+        head = tokenizer.encode(item.context)[-(max_seq_len + 1 - longest) :]  # inputs and the last target
+        encoded.append(Question(context=head, endings=tails))
     return encoded
 
 
 def item_nats(
-    model: Transformer, items: Sequence[Item], encoded: Sequence[Sequence[Sample]], batch_tokens: int
+    model: Transformer, items: Sequence[Item], encoded: Sequence[Question], batch_tokens: int
 ) -> list[ItemNats]:
     """Score every ending of every item."""
-    flat = iter(token_nats(model, [sample for samples in encoded for sample in samples], batch_tokens))
-    results = []
-    for item in items:
-        pieces = [next(flat) for _ in item.endings]
-        results.append(
-            ItemNats(
-                nats=tuple(float(piece.double().sum()) for piece in pieces),
-                n_tokens=tuple(len(piece) for piece in pieces),
-                n_chars=tuple(max(1, len(ending)) for ending in item.endings),
-                label=item.label,
-            )
+    return [
+        ItemNats(
+            nats=tuple(float(piece.double().sum()) for piece in pieces),
+            n_tokens=tuple(len(piece) for piece in pieces),
+            n_chars=tuple(max(1, len(ending)) for ending in item.endings),
+            label=item.label,
         )
-    return results
+        for item, pieces in zip(items, ending_nats(model, encoded, batch_tokens), strict=True)
+    ]
 
 
-def choice_scores(task: str, answers: Sequence[ItemNats]) -> dict[str, Score]:
+def choice_scores(task: str, answers: Sequence[ItemNats], unit: str = "item") -> dict[str, Score]:
     """Return the share of right answers by each rule: acc, acc_norm_char, acc_norm_token."""
     right: dict[str, list[float]] = {"acc": [], "acc_norm_char": [], "acc_norm_token": []}
     for a in answers:
@@ -83,4 +76,5 @@ def choice_scores(task: str, answers: Sequence[ItemNats]) -> dict[str, Score]:
             cost = [n / size for n, size in zip(a.nats, sizes, strict=True)]
             right[rule].append(float(cost.index(min(cost)) == a.label))
     ones = [1] * len(answers)
-    return {rule: ratio_score(f"{task}_{rule}", hits, ones, "item") for rule, hits in right.items()}
+    chance = sum(1 / len(a.nats) for a in answers) / len(answers)
+    return {rule: ratio_score(f"{task}_{rule}", hits, ones, unit, chance) for rule, hits in right.items()}

@@ -20,11 +20,19 @@ class Score:
     """Observations."""
     unit: str
     """What one observation is: window, record, item."""
+    chance: float | None = None
+    """What guessing gives, where that is known."""
     absent: str | None = None
     """Why there is no value."""
 
 
-def ratio_score(metric: str, numerators: Sequence[float], denominators: Sequence[float], unit: str) -> Score:
+def ratio_score(
+    metric: str,
+    numerators: Sequence[float],
+    denominators: Sequence[float],
+    unit: str,
+    chance: float | None = None,
+) -> Score:
     """Return sum(numerators) / sum(denominators) with the standard error of a ratio estimator.
 
     Observations are taken as independent (Cochran 1977, section 2.11, without the finite population
@@ -39,7 +47,7 @@ def ratio_score(metric: str, numerators: Sequence[float], denominators: Sequence
     if n > 1:
         residual = sum((a - value * b) ** 2 for a, b in zip(numerators, denominators, strict=True))
         stderr = math.sqrt(n / (n - 1) * residual) / total
-    return Score(metric=metric, value=value, stderr=stderr, n=n, unit=unit)
+    return Score(metric=metric, value=value, stderr=stderr, n=n, unit=unit, chance=chance)
 
 
 def absent_score(metric: str, reason: str, unit: str) -> Score:

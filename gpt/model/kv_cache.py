@@ -1,5 +1,7 @@
 """Keys and values of the positions already seen. Made and owned by gpt/generate."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -24,6 +26,7 @@ class KVCache:
             config.n_kv_heads,
             config.head_dim,
         )
+        self.config = config
         self.keys = torch.zeros(shape, device=device, dtype=dtype)
         self.values = torch.zeros(shape, device=device, dtype=dtype)
         self.length = 0
@@ -46,3 +49,17 @@ class KVCache:
         before = self._shifts[index].clone()  # (B, C)
         self._shifts[index] = h[:, -1]
         return before
+
+    def repeat(self, rows: Tensor, max_seq_len: int) -> "KVCache":
+        """Return a cache of its own that holds sequences `rows` (N,) of this one, with room for max_seq_len.
+
+        How several texts go on from one beginning that was read once.
+        """
+        config = replace(self.config, max_seq_len=max_seq_len)
+        copy = KVCache(config, len(rows), device=self.keys.device, dtype=self.keys.dtype)
+        copy.keys[:, :, : self.length] = self.keys[:, rows, : self.length]
+        copy.values[:, :, : self.length] = self.values[:, rows, : self.length]
+        copy._shifts = self._shifts[:, rows]
+        copy.length = self.length
+        copy.last_ids = None if self.last_ids is None else self.last_ids[rows]
+        return copy

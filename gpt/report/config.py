@@ -10,7 +10,8 @@ class ReportConfig:
     text_prompts: tuple[str, ...]
     """Beginnings of texts, continued as they stand by every model."""
     chat_prompts: tuple[str, ...]
-    """Questions: a user's turn of the chat template for a tuned model, plain text for any other."""
+    """Questions put to the base, the tuned and the aligned models side by side: a user's turn of the chat
+    template for those that know it, plain text for the base."""
     sample_tokens: int
     """Most tokens of one answer; the context may end it sooner."""
     temperature: float

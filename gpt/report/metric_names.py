@@ -10,7 +10,7 @@ class MetricName:
     title: str
     unit: str
     on: str
-    """corpus, logs or the name of a benchmark's set."""
+    """corpus, logs, canaries, whose queries, or the name of a benchmark's set."""
     is_better: str
     """lower or higher."""
 
@@ -24,6 +24,25 @@ NAMES = {
     ),
     "logs_loss_all": MetricName(
         title="Loss on whole log records", unit="nats per token", on="logs", is_better="lower"
+    ),
+    "words_all": MetricName(title="Held-out logs' words", unit="bits per byte", on="logs", is_better="lower"),
+    "words_hinglish": MetricName(
+        title="Held-out logs' words, Hinglish", unit="bits per byte", on="logs", is_better="lower"
+    ),
+    "words_hi": MetricName(
+        title="Held-out logs' words, Hindi", unit="bits per byte", on="logs", is_better="lower"
+    ),
+    "words_en": MetricName(
+        title="Held-out logs' words, English", unit="bits per byte", on="logs", is_better="lower"
+    ),
+    "words_other": MetricName(
+        title="Held-out logs' words, other", unit="bits per byte", on="logs", is_better="lower"
+    ),
+    "canaries_greedy": MetricName(
+        title="Planted values brought back, greedily", unit="of n", on="canaries", is_better="lower"
+    ),
+    "canaries_sampled": MetricName(
+        title="Planted values brought back, at temperature 1", unit="of n", on="canaries", is_better="lower"
     ),
 }
 HEADLINES = {
@@ -39,6 +58,7 @@ RULES = {
     "_acc_norm_token": "per token",
     "_acc": "not normalized",
 }
+INTENT = "intent_"
 STYLES = {"": "", "_lm_eval": ", lm-eval's text", "_nanogpt": ", nanoGPT's text"}
 
 
@@ -53,8 +73,16 @@ def metric_name(metric: str) -> MetricName:
                 on = "corpus" if task == "continuation" else "hellaswag_val"
                 return MetricName(
                     title=f"{title}{STYLES[style]}, {words}",
-                    unit="share right, chance 0.25",
+                    unit="share right",
                     on=on,
                     is_better="higher",
+                )
+    if metric.startswith(INTENT):
+        for rule, words in RULES.items():
+            if metric.endswith(rule):
+                name = metric.removeprefix(INTENT).removesuffix(rule)
+                on = "generated queries" if name == "generated" else f"{name}'s held-out queries"
+                return MetricName(
+                    title=f"Intent, {name}, {words}", unit="share right", on=on, is_better="higher"
                 )
     return MetricName(title=metric, unit="", on="corpus", is_better="higher" if "acc" in metric else "lower")

@@ -38,7 +38,7 @@ def describe(
         "model": label,
         "parameters": count.total,
         "active_parameters": count.active,
-        "weight_bytes": (checkpoint / "model.safetensors").stat().st_size,
+        "weight_bytes": sum(file.stat().st_size for file in checkpoint.glob("*.safetensors")),
         "bits": opened.info["quantization"]["bits"] if opened.info["quantization"] else 32,
         "is_tuned": label.startswith(TUNED_BY) or (parent is not None and parent["is_tuned"]),
         "architecture": architecture,
@@ -50,33 +50,41 @@ def describe(
     }
 
 
-def draw_samples(label: str, opened: OpenModel, is_tuned: bool, config: ReportConfig) -> list[dict[str, Any]]:
-    """Return one model's answer to every prompt of the config."""
+def draw_samples(label: str, opened: OpenModel, config: ReportConfig) -> list[dict[str, Any]]:
+    """Return one model's continuation of every text prompt."""
+    return [_sample(label, opened, prompt, False, config) for prompt in config.text_prompts]
+
+
+def draw_answers(label: str, opened: OpenModel, is_tuned: bool, config: ReportConfig) -> list[dict[str, Any]]:
+    """Return one model's answer to every chat prompt; a tuned model is asked in its template."""
+    return [_sample(label, opened, prompt, is_tuned, config) for prompt in config.chat_prompts]
+
+
+def _sample(
+    label: str, opened: OpenModel, prompt: str, as_chat: bool, config: ReportConfig
+) -> dict[str, Any]:
+    """Return what a model makes of one prompt, and how it was asked."""
     sampling = SamplingConfig(
         max_tokens=config.sample_tokens, seed=config.seed, temperature=config.temperature
     )
-    asked = [(prompt, False) for prompt in config.text_prompts]
-    asked += [(prompt, is_tuned) for prompt in config.chat_prompts]
-    samples = []
-    for prompt, as_chat in asked:
-        if as_chat:
-            prompt_ids = encode_prompt(opened.tokenizer, [{"role": "user", "content": prompt}])
-        else:
-            prompt_ids = opened.tokenizer.encode(prompt)
-        try:
-            pieces = list(
-                generate_text(opened.model, opened.tokenizer, prompt_ids, sampling, device=opened.device)
-            )
-        except ValueError as error:
-            raise ValueError(f"report: {prompt!r} asked of {label}: {error}") from None
-        samples.append(
-            {
-                "prompt": prompt,
-                "model": label,
-                "form": "chat template" if as_chat else "plain text",
-                "text": "".join(piece.text for piece in pieces),
-                "n_tokens": pieces[-1].n_tokens,
-                "finish_reason": pieces[-1].finish_reason,
-            }
+    if as_chat:
+        prompt_ids = encode_prompt(opened.tokenizer, [{"role": "user", "content": prompt}])
+    else:
+        prompt_ids = opened.tokenizer.encode(prompt)
+    try:
+        pieces = list(
+            generate_text(opened.model, opened.tokenizer, prompt_ids, sampling, device=opened.device)
         )
-    return samples
+    except ValueError as error:
+        raise ValueError(f"report: {prompt!r} asked of {label}: {error}") from None
+    return {
+        "prompt": prompt,
+        "model": label,
+        "form": "chat template" if as_chat else "plain text",
+        "text": "".join(piece.text for piece in pieces),
+        "n_tokens": pieces[-1].n_tokens,
+        "finish_reason": pieces[-1].finish_reason,
+        "seed": config.seed,
+        "temperature": config.temperature,
+        "max_tokens": config.sample_tokens,
+    }

@@ -36,12 +36,15 @@ def render_page(results: Mapping[str, Any]) -> str:
         "seconds": words_of_seconds,
         "bytes": words_of_bytes,
         "printable": printable,
+        "plural": lambda noun: f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s",
         "short_hash": lambda value: value[:16] if value else "none",
     }
     environment.tests["absent"] = is_absent
     return environment.get_template("page.html").render(
         r=results,
         scores=None if is_absent(results["scores"]) else score_table(results["scores"]),
+        demo_scores=score_table(results["demo"]["figures"]),
+        demo_prompts=list(dict.fromkeys(answer["prompt"] for answer in results["demo"]["answers"])),
         prompts=list(dict.fromkeys(sample["prompt"] for sample in results["samples"])),
         ladder_chart=None if is_absent(results["ladder"]) else ladder_chart(results["ladder"]),
         training_charts=[training_chart(training) for training in results["training"]],
@@ -65,6 +68,7 @@ def score_table(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
                 "name": metric_name(metric),
                 "is_synthetic": first["is_synthetic"],
                 "unit": first["unit"],
+                "chance": first.get("chance"),
                 "n": " / ".join(f"{n:,}" for n in ns) if ns else None,
                 "cells": [cells.get(model) for model in models],
             }
@@ -91,7 +95,11 @@ def ladder_chart(ladder: Mapping[str, Any]) -> Markup:
 def training_chart(training: Mapping[str, Any]) -> Markup:
     """Draw a stage's training loss, pale, and its validation loss."""
     lines = {
-        name: [(float(row["tokens"]), row[name]) for row in training["curve"] if row.get(name) is not None]
+        name: [
+            (float(row.get("tokens") or row["step"]), row[name])
+            for row in training["curve"]
+            if row.get(name) is not None
+        ]
         for name in ("loss", "val_loss")
     }
     series = [

@@ -9,9 +9,10 @@ from typing import Any
 
 from gpt.report.artefacts import FORMAT, absent, is_absent, read_curve, read_json
 from gpt.report.config import ReportConfig
+from gpt.report.demo import base_sha256, gather_demo, is_shown
 from gpt.report.heatmaps import draw_heads
 from gpt.report.metric_names import metric_name
-from gpt.report.models import describe, draw_samples, open_models
+from gpt.report.models import describe, draw_answers, draw_samples, open_models
 from gpt.report.pipeline import PipelineStage, lock_sha256, read_stages, recorded_dials, seeds_of
 
 SECONDS_PER_HOUR = 3600
@@ -34,8 +35,11 @@ def gather(
     lock = dvc_yaml.with_name("dvc.lock")
     dials = recorded_dials(lock, stages)
     metrics = {label: read_json(folder / "metrics.json") for label, folder in folders.items()}
-    models, samples, heatmaps = _meet_models(folders, config, device)
+    base = base_sha256(folders)
+    models, samples, answers, heatmaps = _meet_models(folders, config, base, device)
     logs = metrics.get("logs", absent("there is no stage logs"))
+    scores = _scores(folders, logs)
+    labels = [stage.label for stage in stages]
     return {
         "format": FORMAT,
         "run": {
@@ -44,7 +48,8 @@ def gather(
             "seeds": _seeds(dials) | {"report.seed": config.seed},
         },
         "models": models,
-        "scores": _scores(folders, logs),
+        "scores": scores,
+        "demo": gather_demo(answers, models, scores, folders, metrics, labels, base),
         "data": _data(folders, metrics),
         "ladder": _ladder(folders, metrics),
         "training": [
@@ -62,19 +67,21 @@ def gather(
 
 
 def _meet_models(
-    folders: Mapping[str, Path], config: ReportConfig, device: str
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, Any]]:
-    """Open each model once: its row, its samples, and of the first one the heatmaps."""
+    folders: Mapping[str, Path], config: ReportConfig, base: str | None, device: str
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[dict[str, Any]], dict[str, Any]]:
+    """Open each model once: its row, its samples, its part in the demo, and of the first one the heatmaps."""
     models: list[dict[str, Any]] = []
     samples: list[dict[str, Any]] = []
+    answers: list[dict[str, Any]] = []
     heatmaps = absent("no model has been trained")
     for label, checkpoint, opened in open_models(folders, device):
         if not models:
             heatmaps = draw_heads(opened, config.heatmap_text, config.heatmap_heads)
         models.append(describe(label, checkpoint, opened, models))
-        samples += draw_samples(label, opened, models[-1]["is_tuned"], config)
-    dials = {"seed": config.seed, "temperature": config.temperature, "max_tokens": config.sample_tokens}
-    return models, [sample | dials for sample in samples], heatmaps
+        samples += draw_samples(label, opened, config)
+        if is_shown(label, opened.sha256, base):
+            answers += draw_answers(label, opened, models[-1]["is_tuned"], config)
+    return models, samples, answers, heatmaps
 
 
 def _scores(folders: Mapping[str, Path], logs: dict[str, Any]) -> Any:
@@ -88,7 +95,8 @@ def _scores(folders: Mapping[str, Path], logs: dict[str, Any]) -> Any:
     scores = []
     for row in rows:
         name = metric_name(row["metric"])
-        scores.append(row | {"on": name.on, "is_synthetic": name.on == "logs" and has_synthetic})
+        is_synthetic = (name.on == "logs" and has_synthetic) or name.on in ("canaries", "generated queries")
+        scores.append(row | {"on": name.on, "is_synthetic": is_synthetic})
     return scores
 
 

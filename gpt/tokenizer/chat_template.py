@@ -31,13 +31,13 @@ def encode_chat(tokenizer: Tokenizer, messages: Sequence[Message]) -> tuple[list
     return ids, learned
 
 
-def encode_prompt(tokenizer: Tokenizer, messages: Sequence[Message]) -> list[int]:
-    """Return the ids after which the assistant speaks."""
+def encode_prompt(tokenizer: Tokenizer, messages: Sequence[Message], role: str = "assistant") -> list[int]:
+    """Return the ids after which `role` speaks."""
     ids: list[int] = []
     for message in messages:
         ids += _opening(tokenizer, message["role"]) + tokenizer.encode(message["content"])
         ids += _closing(tokenizer)
-    return ids + _opening(tokenizer, "assistant")
+    return ids + _opening(tokenizer, role)
 
 
 def _opening(tokenizer: Tokenizer, role: str) -> list[int]:

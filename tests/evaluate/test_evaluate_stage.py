@@ -23,6 +23,9 @@ CONFIG = EvaluateConfig(
     context_chars=40,
     ending_chars=12,
     n_hellaswag=2,
+    n_intents=6,
+    n_canaries=5,
+    canary_tokens=4,
     batch_tokens=256,
     seed=0,
 )
@@ -44,15 +47,29 @@ def run(tmp_path: Path) -> StageRun:
 
 
 def test_scores_of_every_model(run: StageRun) -> None:
-    """Same metrics and n for each of five models, HellaSwag absent with its reason, twice the same.
+    """Same metrics and n for every model, HellaSwag absent with its reason, twice the same.
 
     Guards a benchmark that vanishes in silence and models measured on different samples.
     """
     metrics = evaluate.run(CONFIG, run)
     rows = json.loads((run.out / "scores.json").read_text())
     by_model = {name: [row for row in rows if row["model"] == name] for name in {r["model"] for r in rows}}
-    assert sorted(by_model) == ["finetune", "pretrain", "quantize", "scale-dense", "scale-moe"]
-    shapes = {tuple((r["metric"], r["n"]) for r in some) for some in by_model.values()}
+    assert sorted(by_model) == sorted(name.replace("_", "-") for name in MODELS)
+    product = {
+        "words_all": 2,
+        "words_other": 2,
+        "intent_tiny_acc": 6,
+        "intent_tiny_acc_norm_char": 6,
+        "canaries_greedy": 5,
+        "canaries_sampled": 5,
+    }
+    shapes = set()
+    for name, some in by_model.items():
+        asked = {r["metric"]: r["n"] for r in some}
+        assert {m: n for m, n in asked.items() if m in product} == (
+            {} if name.startswith("scale") else product
+        )
+        shapes.add(tuple((m, n) for m, n in asked.items() if m not in product))
     assert len(shapes) == 1
     for row in rows:
         if row["metric"].startswith("hellaswag"):
@@ -63,7 +80,9 @@ def test_scores_of_every_model(run: StageRun) -> None:
             assert row["n"] > 0
     assert {row["n"] for row in rows if row["metric"] == "loss"} == {6}
     assert {row["n"] for row in rows if row["metric"] == "continuation_acc"} == {5}
-    assert set(metrics) == {name for name in HEADLINES if not name.startswith("hellaswag")}
+    assert set(metrics) == {
+        name for name in HEADLINES if not name.startswith(("hellaswag", "intent", "words"))
+    }
     (bpb,) = [r["value"] for r in by_model["quantize"] if r["metric"] == "bits_per_byte"]
     assert metrics["bpb_quantized"] == round(bpb, 4)
     first = (run.out / "scores.json").read_bytes()

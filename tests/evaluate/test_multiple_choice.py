@@ -1,5 +1,7 @@
 """Choices by likelihood."""
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -52,8 +54,11 @@ def test_long_contexts_lose_their_beginning() -> None:
     t = tiny_tokenizer()
     item = Item(context="the merchant paid forty rupees by upi", endings=("again",), label=0)
     whole = t.encode(item.context) + t.encode(" again")
-    ((ids, scored),) = encode_items(t, [item], 8)[0]
-    assert list(ids) == whole[-9:]
-    assert sum(scored) == len(t.encode(" again"))
+    (question,) = encode_items(t, [item], 8)
+    assert [*question.context, *question.endings[0]] == whole[-9:]
+    assert question.endings[0] == t.encode(" again")
+    two = dataclasses.replace(item, endings=("again", "her bank again"))
+    (question,) = encode_items(t, [two], 8)
+    assert [*question.context, *question.endings[1]] == (t.encode(item.context) + question.endings[1])[-9:]
     with pytest.raises(ValueError, match="does not fit max_seq_len"):
         encode_items(t, [Item(context="a", endings=("merchant " * 9,), label=0)], 8)

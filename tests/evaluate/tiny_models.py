@@ -89,6 +89,16 @@ def save_tiny(folder: Path, model: Transformer) -> Path:
     return folder
 
 
+def write_product_files(logs: Path) -> None:
+    """Write the queries with intents and the canaries that the stage logs leaves."""
+    names = ["upi", "her bank", "wapas"]
+    rows = [{"set": "tiny", "text": w, "label": names[i % 3], "prompt": w} for i, w in enumerate(WORDS)]
+    (logs / "intents.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (logs / "intent_labels.json").write_text(json.dumps({"tiny": names}))
+    canaries = [{"kind": "PHONE", "value": f"98765 0000{i}", "prefix": f"{WORDS[i]} "} for i in range(9)]
+    (logs / "canaries.jsonl").write_text("".join(json.dumps(row) + "\n" for row in canaries))
+
+
 def tiny_run(folder: Path, inputs: dict[str, Path]) -> StageRun:
     """Return what a stage is handed, with shards/, logs/ and files/ written below `folder`."""
     tokenizer = tiny_tokenizer()
@@ -104,6 +114,7 @@ def tiny_run(folder: Path, inputs: dict[str, Path]) -> StageRun:
             for i, r in enumerate(records)
         ]
         (folder / "logs" / f"{split}.jsonl").write_text("\n".join(lines) + "\n")
+    write_product_files(folder / "logs")
     write_tiny_shards(
         folder / "shards",
         {split: [texts] for split, texts in documents.items()},

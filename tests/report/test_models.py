@@ -39,13 +39,11 @@ def test_a_tuned_model_is_asked_in_its_template_and_others_in_plain_text(
 ) -> None:
     """Guards: a tuned model that never sees its template, a base shown tokens it never learned."""
     forms = {(s["model"], s["prompt"]): s["form"] for s in results["samples"]}
+    assert forms == {(name, "Shall I"): "plain text" for name in ("pretrain", "finetune", "quantize")}
+    forms = {(s["model"], s["prompt"]): s["form"] for s in results["demo"]["answers"]}
     assert forms == {
-        ("pretrain", "Shall I"): "plain text",
         ("pretrain", "Mera UPI?"): "plain text",
-        ("finetune", "Shall I"): "plain text",
         ("finetune", "Mera UPI?"): "chat template",
-        ("quantize", "Shall I"): "plain text",
-        ("quantize", "Mera UPI?"): "chat template",
     }
     sampling = SamplingConfig(max_tokens=4, seed=6, temperature=0.8)
     for name, ids_of in (
@@ -55,7 +53,7 @@ def test_a_tuned_model_is_asked_in_its_template_and_others_in_plain_text(
         opened = open_model(str(folders[name] / "checkpoint"))
         pieces = generate_text(opened.model, opened.tokenizer, ids_of(opened.tokenizer), sampling)
         expected = "".join(piece.text for piece in pieces)
-        (found,) = [s for s in results["samples"] if (s["model"], s["prompt"]) == (name, "Mera UPI?")]
+        (found,) = [s for s in results["demo"]["answers"] if s["model"] == name]
         assert found["text"] == expected
         assert found["seed"] == 6
 
@@ -65,4 +63,4 @@ def test_a_prompt_that_does_not_fit_is_named(folders: dict[str, Path]) -> None:
     opened = open_model(str(folders["pretrain"] / "checkpoint"))
     config = dataclasses.replace(CONFIG, text_prompts=("x" * 500,))
     with pytest.raises(ValueError, match=r"report: 'xxx.* asked of pretrain: .*shorten it"):
-        draw_samples("pretrain", opened, False, config)
+        draw_samples("pretrain", opened, config)

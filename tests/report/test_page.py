@@ -44,10 +44,23 @@ class Outline(HTMLParser):
 def test_figures_are_on_the_page(results: dict[str, Any]) -> None:
     """Guards: a table that shows other numbers than results.json, an n or an error left out."""
     words = " ".join(Outline(render_page(results)).words.split())
-    for figure in ("3.25", "3.75", "± 0.031", "421", "28,864", "2.48", "+0.000020", "+5.00 %", "+10.00 %"):
+    for figure in (
+        "3.25",
+        "3.75",
+        "± 0.031",
+        "421",
+        "28,864",
+        "2.48",
+        "+0.000020",
+        "+5.00 %",
+        "+10.00 %",
+        "chance 0.0625",
+    ):
         assert figure in words, figure
     for text in (
         "synthetic logs",
+        "Tuning updated 10 of 100 parameters (10.0 %)",
+        "There is no stage align in this pipeline.",
         "88 of the 100 log records are written by machines",
         "Absent: hellaswag_lm_eval_acc_norm_char. the set hellaswag_val was not fetched",
         "Measured, never booted",
@@ -69,11 +82,12 @@ def test_what_a_model_wrote_is_shown_and_not_run(results: dict[str, Any]) -> Non
     changed = copy.deepcopy(results)
     changed["samples"][0]["text"] = evil
     changed["samples"][1]["prompt"] = evil
+    changed["demo"]["answers"][0]["text"] = changed["demo"]["answers"][1]["prompt"] = evil
     changed["heatmaps"]["tokens"][0] = "<script>"
     changed["data"]["sources"]["source"]["licence"] = evil
     changed["enclave"]["why_no_eif"] = evil
     changed["training"][0]["stage"] = evil
-    changed["scores"][2]["absent"] = evil
+    changed["scores"][3]["absent"] = evil
     page = render_page(changed)
     assert not {"script", "img"} & set(Outline(page).tags)
     assert page.count("&lt;script&gt;alert(1)") >= 6

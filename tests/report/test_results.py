@@ -24,7 +24,7 @@ def test_figures_are_the_stages_own(results: dict[str, Any]) -> None:
     assert results["ladder"]["bigram_full"] == 2.51
     assert [t["stage"] for t in results["training"]] == ["pretrain", "scale-moe", "finetune"]
     assert results["training"][0]["curve"][1]["val_loss"] == 2.75
-    assert [row["is_synthetic"] for row in results["scores"]] == [False, True, False] * 2
+    assert [row["is_synthetic"] for row in results["scores"]] == [False, True, True, False] * 2
 
 
 def test_seeds_and_validation_size_come_from_what_ran(results: dict[str, Any]) -> None:

@@ -117,11 +117,13 @@ SCORES = [
     for model, bpb in (("pretrain", 3.25), ("finetune", 3.75))
     for _row in (
         {"model": model, "metric": "bits_per_byte", "value": bpb, "stderr": 0.03125, "n": 421,
-         "unit": "window", "absent": None},
+         "unit": "window", "chance": None, "absent": None},
         {"model": model, "metric": "logs_loss", "value": 2.125, "stderr": None, "n": 10,
-         "unit": "record", "absent": None},
+         "unit": "record", "chance": None, "absent": None},
+        {"model": model, "metric": "intent_generated_acc", "value": bpb / 10, "stderr": 0.125, "n": 12,
+         "unit": "query", "chance": 0.0625, "absent": None},
         {"model": model, "metric": "hellaswag_lm_eval_acc_norm_char", "value": None, "stderr": None, "n": 0,
-         "unit": "item", "absent": "the set hellaswag_val was not fetched"},
+         "unit": "item", "chance": 0.25, "absent": "the set hellaswag_val was not fetched"},
     )
 ]  # fmt: skip
 SOURCES = {

@@ -37,8 +37,10 @@ def test_report_end_to_end_twice_the_same(
     monkeypatch.setattr(tracking, "finish_pipeline", lambda labels, status: recorded.append((labels, status)))
     params = {"machine": {"device": "cpu", "threads": 1}, "report": to_dict(CONFIG)}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
-    (folders["pretrain"].parent / "scale-dense").mkdir()
-    command = ["--scale_dense", "models/scale-dense", "--out", "reports"]
+    command = ["--out", "reports"]
+    for name in ("scale-dense", "align-dpo", "align-ppo", "align-grpo"):  # not in this run
+        (folders["pretrain"].parent / name).mkdir()
+        command += [f"--{name.replace('-', '_')}", f"models/{name}"]
     for label, folder in folders.items():
         command += [f"--{label.replace('-', '_')}", str(folder.relative_to(tmp_path))]
     assert report.main(command) == 0
