@@ -160,7 +160,8 @@ class AlignConfig:
 
 def _check_train(train: TrainConfig, name: str, *, is_paired: bool) -> None:
     """Refuse the loop's dials that have no meaning here, rather than ignore them."""
-    off = {"compile": False, "document_mask": False, "sample_every": 0, "balance_loss": 0.0, "z_loss": 0.0}
+    off = {"compile": False, "document_mask": False, "head_loss": "whole", "sample_every": 0}
+    off |= {"balance_loss": 0.0, "z_loss": 0.0}
     for dial, value in off.items():
         if getattr(train, dial) != value:
             raise ValueError(f"{name}.{dial}: alignment does not use it; write {str(value).lower()}")
