@@ -24,6 +24,7 @@ from gpt.model.config import ModelConfig
 from gpt.model.transformer import Transformer
 from stages.package import package
 from tests.enclave.test_debian import ar
+from tests.stages.machine import MACHINE
 
 SECTION = {"image_name": "test", "image_version": "1", "kernel": "debian-linux-image-6.1-cloud"}
 CONFIG = from_mapping(PackageConfig, SECTION, "package")
@@ -136,7 +137,7 @@ def test_payload_hash_is_the_same_with_and_without_an_eif(
 def run_stage(tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[int, Path]:
     """Run the stage as a command in an empty folder."""
     monkeypatch.chdir(tmp_path)
-    params = {"machine": {"device": "cpu", "threads": 1}, "package": SECTION}
+    params = {"machine": MACHINE, "package": SECTION}
     Path("params.yaml").write_text(yaml.safe_dump(params))
     out = tmp_path / "models" / "package"
     return package.main(["--checkpoint", str(checkpoint), "--out", str(out)]), out

@@ -2,10 +2,12 @@
 
 import dataclasses
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from gpt.adapters.lora import lora_layers
 from gpt.finetune.config import FinetuneConfig, SftConfig
@@ -16,6 +18,7 @@ from gpt.model.config import ModelConfig
 from gpt.model.transformer import Transformer
 from gpt.tokenizer.special_tokens import IGNORE
 from gpt.tokenizer.tokenizer import Tokenizer
+from gpt.train.config import HeadLoss
 from gpt.train.objective import next_token
 from gpt.train.validate import fixed_validation
 from tests.adapters.adapted import make
@@ -90,13 +93,16 @@ class Fixed:
 
 @pytest.mark.parametrize("end_of_text", [None, END])
 @pytest.mark.parametrize("softcap", [0.0, 5.0])
-def test_counted_equals_plain(modern: ModelConfig, end_of_text: int | None, softcap: float) -> None:
+@pytest.mark.parametrize("head_loss", ["whole", "chunked"])
+def test_counted_equals_plain(
+    modern: ModelConfig, end_of_text: int | None, softcap: float, head_loss: HeadLoss
+) -> None:
     """Guards: a head asked at the wrong rows, a mean over all positions, a softcap left out: loss and
     gradients of every parameter against the objective of pretraining."""
     model = make(dataclasses.replace(modern, logit_softcap=softcap))
     batch = Fixed().batch(0, 4)
     losses, gradients = [], []
-    for objective in (next_token, counted_next_token):
+    for objective in (next_token, partial(counted_next_token, head_loss=head_loss)):
         loss, metrics = objective(model, batch, end_of_text)
         gradients.append(torch.autograd.grad(loss, list(model.parameters())))
         losses.append(metrics["loss"])
@@ -105,24 +111,28 @@ def test_counted_equals_plain(modern: ModelConfig, end_of_text: int | None, soft
         assert (plain - ours).abs().max() <= 1e-5 * max(1.0, float(plain.abs().max()))
     model.eval()
     plain_validation = fixed_validation(Fixed(), 2, 4, CPU, torch.float32, end_of_text)(model)
-    ours_validation = counted_validation(Fixed(), 2, 4, CPU, torch.float32, end_of_text)(model)
+    ours_validation = counted_validation(Fixed(), 2, 4, CPU, torch.float32, end_of_text, head_loss)(model)
     assert abs(plain_validation - ours_validation) <= TOLERANCE["chunked_vs_whole_loss"]
 
 
-def test_the_head_sees_counted_rows_alone(modern: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("head_loss", ["whole", "chunked"])
+def test_the_head_sees_counted_rows_alone(
+    modern: ModelConfig, monkeypatch: pytest.MonkeyPatch, head_loss: HeadLoss
+) -> None:
     """Guards: the saving itself: 49,152 logits for a position that learns nothing."""
     import gpt.finetune.counted as counted
 
     rows = []
-    whole = counted.chunked_cross_entropy
+    owner, name = (counted, "chunked_cross_entropy") if head_loss == "chunked" else (F, "cross_entropy")
+    whole = getattr(owner, name)
 
-    def spy(hidden: torch.Tensor, *args: object, **kwargs: object) -> torch.Tensor:
-        rows.append(len(hidden))
-        return whole(hidden, *args, **kwargs)
+    def spy(scored: torch.Tensor, *args: object, **kwargs: object) -> torch.Tensor:
+        rows.append(len(scored))
+        return whole(scored, *args, **kwargs)
 
-    monkeypatch.setattr(counted, "chunked_cross_entropy", spy)
+    monkeypatch.setattr(owner, name, spy)
     batch = Fixed().batch(0, 4)
-    finetuning_objective(CONFIG, END)(make(modern), batch)
+    finetuning_objective(dataclasses.replace(CONFIG, head_loss=head_loss), END)(make(modern), batch)
     assert rows == [int((batch[1] != IGNORE).sum())]
     assert rows[0] < batch[1].numel() / 2
 

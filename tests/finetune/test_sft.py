@@ -91,8 +91,12 @@ def test_canaries_are_never_read(tmp_path: Path, tokenizer: Tokenizer, modern: M
     """Guards: planted values in the training path. Beside the logs lies a canaries.jsonl that no reader of
     records could pass, and the tuned weights are those of a folder without it."""
     config = FinetuneConfig(
+        base="models/pretrain/checkpoint",
+        base_precision="fp32",
+        merge=True,
         lora_rank=2,
         lora_alpha=4.0,
+        rank_stabilized=False,
         lora_dropout=0.0,
         targets=("q_proj",),
         data=SftConfig(learn_payment_logs=True, max_records=0, replay_fraction=0.1),

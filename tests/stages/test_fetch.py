@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from stages.fetch import fetch
+from tests.stages.machine import MACHINE
 
 DIALS = {
     "text_field": "text",
@@ -27,7 +28,7 @@ DIALS = {
 def run_fetch(folder: Path, monkeypatch: pytest.MonkeyPatch, **dials: object) -> int:
     """Run the stage in `folder` and return its exit code."""
     monkeypatch.chdir(folder)
-    params = {"machine": {"device": "cpu", "threads": 1}, "fetch": {**DIALS, **dials}}
+    params = {"machine": MACHINE, "fetch": {**DIALS, **dials}}
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
     return fetch.main(["--out", "data/fetch"])
 

@@ -9,6 +9,7 @@ import yaml
 from gpt.config import to_dict
 from stages.logs import logs
 from tests.corpus.records import own_config
+from tests.stages.machine import MACHINE
 
 
 def test_logs_end_to_end_twice_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -27,7 +28,7 @@ def test_logs_end_to_end_twice_the_same(tmp_path: Path, monkeypatch: pytest.Monk
         "n_replay": 0,
         "own": to_dict(own_config()),
     }
-    params = {"machine": {"device": "cpu", "threads": 1}, "logs": dials}
+    params = {"machine": MACHINE, "logs": dials}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
     command = ["--files", "fetched", "--out", "data/logs"]
     assert logs.main(command) == 0

@@ -15,6 +15,7 @@ from stages import report as module
 from stages import tracking
 from stages.report import FOLDERS, report
 from tests.report.tiny_run import CONFIG, write_run
+from tests.stages.machine import MACHINE
 
 ROOT = Path(__file__).parents[2]
 
@@ -35,7 +36,7 @@ def test_report_end_to_end_twice_the_same(
     recorded: list[Any] = []
     monkeypatch.setattr(tracking, "log_artifact", lambda sink, path: recorded.append(path.read_text()))
     monkeypatch.setattr(tracking, "finish_pipeline", lambda labels, status: recorded.append((labels, status)))
-    params = {"machine": {"device": "cpu", "threads": 1}, "report": to_dict(CONFIG)}
+    params = {"machine": MACHINE, "report": to_dict(CONFIG)}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
     command = ["--out", "reports"]
     for name in ("scale-dense", "align-dpo", "align-ppo", "align-grpo"):  # not in this run
@@ -63,7 +64,7 @@ def test_a_missing_folder_is_the_user_s_mistake(
 ) -> None:
     """Guards: a traceback where `dvc repro` would have helped."""
     monkeypatch.chdir(tmp_path)
-    params = {"machine": {"device": "cpu", "threads": 1}, "report": to_dict(CONFIG)}
+    params = {"machine": MACHINE, "report": to_dict(CONFIG)}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
     command = ["--out", "reports"]
     for flag in FOLDERS:
