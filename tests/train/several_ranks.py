@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -77,7 +78,10 @@ def run(
     torch.set_num_threads(1)
     tokens = np.random.default_rng(0).integers(0, VOCAB, size=16 * 41)
     windows, sink, calls = TokenWindows(tokens, dials.seq_len, dials.seed), Sink(), 0
-    plain = mixture_next_token(0.05, 0.0) if model.n_experts else next_token
+    way = dials.head_loss
+    plain = (
+        mixture_next_token(0.05, 0.0, None, way) if model.n_experts else partial(next_token, head_loss=way)
+    )
 
     def objective(module: nn.Module, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor | float]]:
         nonlocal calls
@@ -93,7 +97,7 @@ def run(
             objective,
             dials,
             name="odd",
-            validate=fixed_validation(windows, 2, 4, CPU, torch.float32, group=group),
+            validate=fixed_validation(windows, 2, 4, CPU, torch.float32, head_loss=way, group=group),
             sink=sink,
             device=CPU,
             resume_dir=resume_dir,

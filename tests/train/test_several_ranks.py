@@ -76,6 +76,14 @@ def test_blocks_computed_again_and_a_mixture(two: Ranks, engine: str) -> None:
 
 
 @pytest.mark.parametrize("engine", ENGINES)
+def test_the_head_in_blocks(two: Ranks, engine: str) -> None:
+    """Guards: a head's gradient that the operator keeps while its weights are freed or belong to another
+    rank: two ranks with head_loss chunked against one process with it."""
+    dials = dataclasses.replace(DIALS, steps=4, eval_every=4, head_loss="chunked")
+    assert_equal(two.run(run, engine, dials)[0], run(ALONE, engine, dials))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
 def test_bf16_on_ranks_is_near_bf16_of_one_process(two: Ranks, engine: str) -> None:
     """Guards: weights gathered in fp32 whatever the dial, masters rounded to bf16: both show as a gap."""
     dials = dataclasses.replace(DIALS, dtype="bf16", steps=6)
