@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from gpt.parallel.launch import launch
 from gpt.parallel.process_group import VARIABLES, PeerLost, ProcessGroup, open_group
+from stages.machine import find_device
 from stages.runner import MachineConfig, PassingFailure
 
 Locked = Callable[[Callable[[], int]], int]
@@ -30,7 +31,7 @@ def run_on_ranks(
 
     def meet_and_work() -> int:
         try:
-            backend = "nccl" if machine.device.startswith("cuda") else "gloo"
+            backend = "nccl" if find_device(machine).type == "cuda" else "gloo"
             group = open_group(backend, parallel.timeout_s)  # type: ignore[arg-type]
         except PeerLost as error:
             raise PassingFailure(str(error)) from None

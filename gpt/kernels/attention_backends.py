@@ -30,7 +30,7 @@ def sdpa_attention(q: Tensor, k: Tensor, v: Tensor, document_ids: Tensor | None 
         k.transpose(1, 2),  # (B, G, S, D)
         v.transpose(1, 2),
         attn_mask=mask,
-        is_causal=mask is None and n_queries == n_keys,
+        is_causal=bool(mask is None and n_queries == n_keys),  # under compile with dynamic sizes no bool
         enable_gqa=q.shape[2] != k.shape[2],
     )
     return out.transpose(1, 2)  # (B, T, H, D)
