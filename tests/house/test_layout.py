@@ -177,3 +177,11 @@ def test_no_path_of_one_machine(pattern: str) -> None:
         and pattern in path.read_text(encoding="utf-8", errors="replace")
     ]
     assert not found
+
+
+def test_no_link_is_committed() -> None:
+    """Guards: a link to one machine's folder, which `.gitignore`'s `name/` does not match: it replaced the
+    peers' environment when it was merged."""
+    command = ["git", "ls-files", "--stage"]
+    lines = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert [line.split("\t")[1] for line in lines if line.startswith("120000")] == []
