@@ -140,7 +140,9 @@ def tune(opened: OpenModel, logs: Path, config: FinetuneConfig) -> tuple[Transfo
 def control(opened: OpenModel, config: FinetuneConfig, plan: Plan) -> dict[str, Any]:
     """Learn some planted lines unscrubbed, many times over, and count them and the others that come back."""
     canaries = read_canaries(LOGS, plan.n_canaries)
-    lines = {c.prefix: c for c in canaries if not c.turns}  # one value behind each beginning
+    encode, room = opened.tokenizer.encode, config.train.seq_len - CANARY_TOKENS
+    # one value behind each beginning, in lines of which a row cuts nothing off
+    lines = {c.prefix: c for c in canaries if not c.turns and len(encode(c.prefix + c.value)) <= room}
     learned = sorted(lines.values(), key=lambda c: (-len(c.prefix), c.prefix))[:N_CONTROL]
     text = "".join(c.prefix + c.value for c in learned)  # a line's beginning may hold another value
     others = [c for c in canaries if not is_reproduced(c.value, text)]

@@ -1,6 +1,9 @@
 """docs/chapters/finetuning.md prints what benchmarks/hinglish_before_after.py measured, and nothing else."""
 
+import json
+
 from benchmarks.before_after_table import BEGIN, CHAPTER, END, render_all
+from benchmarks.result_file import RESULTS
 
 
 def test_the_chapters_tables_are_the_results() -> None:
@@ -9,3 +12,12 @@ def test_the_chapters_tables_are_the_results() -> None:
     between = text.split(BEGIN)[1].split(END)[0].strip()
     assert between == render_all(), "type: python -m benchmarks.hinglish_before_after --table"
     assert text.count("|---") == render_all().count("|---"), "a table that no benchmark printed"
+
+
+def test_the_control_of_the_counter_came_back() -> None:
+    """Guards: a count of 0 that any counter gives. Lines longer than a row lost their values once: the
+    control had learned nothing, and 0 of 1,000 said nothing."""
+    for path in sorted(RESULTS.glob("hinglish_before_after*.json")):
+        control = json.loads(path.read_text(encoding="utf-8"))["control"]
+        greedily = next(row for row in control["learned"] if row["metric"] == "canaries_greedy")
+        assert greedily["value"] > greedily["n"] / 2, path.name
