@@ -19,10 +19,15 @@ def sdpa_attention(q: Tensor, k: Tensor, v: Tensor, document_ids: Tensor | None 
     With document_ids the mask is handed over in full, (B, 1, T, T): PyTorch then leaves its flash kernel.
     """
     n_queries, n_keys = q.shape[1], k.shape[1]
-    mask = None
+    # branches: of sizes that torch.compile leaves open an expression is no bool
+    mask, is_causal, is_grouped = None, False, False
+    if q.shape[2] != k.shape[2]:
+        is_grouped = True
     if document_ids is not None:
         mask = causal_mask(n_queries, n_keys, document_ids, q.device)
-    elif 1 < n_queries < n_keys:
+    elif n_queries == n_keys:
+        is_causal = True
+    elif n_queries > 1:
         # is_causal aligns the triangle to the top left; a cached prefix needs the bottom right
         mask = causal_mask(n_queries, n_keys, None, q.device)
     out = F.scaled_dot_product_attention(
@@ -30,8 +35,8 @@ def sdpa_attention(q: Tensor, k: Tensor, v: Tensor, document_ids: Tensor | None 
         k.transpose(1, 2),  # (B, G, S, D)
         v.transpose(1, 2),
         attn_mask=mask,
-        is_causal=bool(mask is None and n_queries == n_keys),  # under compile with dynamic sizes no bool
-        enable_gqa=q.shape[2] != k.shape[2],
+        is_causal=is_causal,
+        enable_gqa=is_grouped,
     )
     return out.transpose(1, 2)  # (B, T, H, D)
 
