@@ -19,7 +19,6 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -31,6 +30,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.result_file import RESULTS, write_result
+from benchmarks.start_ranks import start_ranks
 from gpt.model.config import ModelConfig
 from gpt.model.init_weights import init_weights
 from gpt.model.loss import mean_loss
@@ -283,10 +283,7 @@ def main() -> None:
         if (result := measure(options)) is not None:
             write_result(NAME, result, suffix="" if options.backend == "gloo" else "_cuda")
     else:
-        launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={options.ranks}"]
-        environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        command = [sys.executable, *launcher, "-m", f"benchmarks.{NAME}", *sys.argv[1:]]
-        raise SystemExit(subprocess.run(command, env=environment, check=False).returncode)
+        raise SystemExit(start_ranks(NAME, options.ranks))
 
 
 if __name__ == "__main__":

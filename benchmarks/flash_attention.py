@@ -27,6 +27,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
+from benchmarks.gpu_clock import seconds
 from benchmarks.result_file import write_result
 from gpt.kernels.flash_attention import flash_attention
 from gpt.kernels.reference_attention import reference_attention
@@ -84,22 +85,6 @@ def tensors(
     sizes = [(batch, length, h, head_dim) for h in (heads, kv_heads, kv_heads, heads)]
     q, k, v, up = (torch.randn(size, generator=generator).to(device, torch.bfloat16) for size in sizes)
     return [x.requires_grad_() for x in (q, k, v)], up
-
-
-def seconds(function: Callable[[], Any], repeats: int, device: str) -> float:
-    """Return the time of one call, out of `repeats` in a row."""
-    if device == "cpu":
-        started = time.perf_counter()
-        for _ in range(repeats):
-            function()
-        return (time.perf_counter() - started) / repeats
-    first, last = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-    first.record()
-    for _ in range(repeats):
-        function()
-    last.record()
-    torch.cuda.synchronize()
-    return first.elapsed_time(last) / 1000 / repeats
 
 
 def prepared(

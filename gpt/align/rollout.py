@@ -1,18 +1,16 @@
 """Answers sampled in batches through the KV cache, with the log-probability of every token.
 
-Prompts of unequal length need no padding in front: all rows stand at position 0, the shortest prompt is
-prefilled, and while a row's own prompt lasts, its next token is read from there instead of sampled. So the
-cache holds nothing that must be hidden, learned positions are right, and a row's answer does not depend on
-its neighbours beyond rounding. No top-k or top-p: the log-probabilities are of what was sampled from.
+Prompts of unequal length share a batch (gpt/generate/ragged_batch.py). No top-k or top-p: the
+log-probabilities are of what was sampled from.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from gpt.model.kv_cache import KVCache
+from gpt.generate.ragged_batch import RaggedBatch
 from gpt.model.transformer import Transformer
 
 
@@ -59,21 +57,14 @@ def _sample(
     body: Transformer, prompts: Sequence[Sequence[int]], uniforms: Tensor, temperature: float, stop_id: int
 ) -> list[Rollout]:
     """Sample one batch in lockstep."""
-    device, (n, most) = body.embed.weight.device, uniforms.shape
-    lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)  # (B,)
-    first, limit = int(lengths.min()), int(lengths.max()) + most
-    ids = torch.full((n, limit), stop_id, device=device)  # (B, S)
-    for row, prompt in zip(ids, prompts, strict=True):
-        row[: len(prompt)] = torch.tensor(prompt, device=device)
+    batch, (n, most) = RaggedBatch(body, prompts, uniforms.shape[1], padding=stop_id), uniforms.shape
+    ids, lengths, device = batch.ids, batch.lengths, batch.ids.device
     uniforms = uniforms.to(device)
     logprobs = torch.zeros(n, most, device=device)
     ends = lengths + most  # (B,) where each answer ends at the latest
     has_ended = torch.zeros(n, dtype=torch.bool, device=device)
-    cache = KVCache(replace(body.config, max_seq_len=limit), n, device=device, dtype=body.embed.weight.dtype)
-    fresh = ids[:, :first]
-    for place in range(first, limit):
-        x = body.hidden_states(fresh, cache)[:, -1]  # (B, C)
-        scores = (body.logits(x).float() / temperature).log_softmax(dim=-1)  # (B, V)
+    for place, logits in batch.steps():
+        scores = (logits / temperature).log_softmax(dim=-1)  # (B, V)
         at = (place - lengths).clamp(0, most - 1)[:, None]  # (B, 1)
         token = _draw(scores, uniforms.gather(1, at))  # (B, 1)
         speaks = (place >= lengths) & (place < ends)  # (B,)
@@ -85,7 +76,6 @@ def _sample(
         ends = torch.where(stops, place + 1, ends)
         if bool((place + 1 >= ends).all()):
             break
-        fresh = ids[:, place : place + 1]
     told = zip(
         ids.tolist(), lengths.tolist(), ends.tolist(), logprobs.tolist(), has_ended.tolist(), strict=True
     )

@@ -11,14 +11,14 @@ import math
 import re
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from gpt.evaluate.score import Score, evenly
-from gpt.model.kv_cache import KVCache
+from gpt.generate.ragged_batch import RaggedBatch
 from gpt.model.transformer import Transformer
 from gpt.tokenizer.chat_template import encode_prompt
 from gpt.tokenizer.tokenizer import Tokenizer
@@ -124,8 +124,7 @@ def go_on(
 ) -> list[str]:
     """Return n_tokens of text behind each prompt; nothing ends it early. Temperature 0 is greedy.
 
-    Prompts of like length share a batch: all stand at position 0, the shortest is read at once, and while
-    a row's own prompt lasts its next token is read from there.
+    Prompts of like length share a batch (gpt/generate/ragged_batch.py).
     """
     device, order = model.embed.weight.device, sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     generator = torch.Generator(device).manual_seed(seed)
@@ -133,25 +132,15 @@ def go_on(
     while order:
         count = max(1, batch_tokens // len(prompts[order[0]]))
         batch, order = order[:count], order[count:]
-        lengths = torch.tensor([len(prompts[i]) for i in batch], device=device)  # (B,)
-        first, limit = int(lengths.min()), int(lengths.max()) + n_tokens
-        ids = torch.zeros(len(batch), limit, dtype=torch.long, device=device)  # (B, S)
-        for row, i in zip(ids, batch, strict=True):
-            row[: len(prompts[i])] = torch.tensor(prompts[i], device=device)
-        config = replace(model.config, max_seq_len=limit)
-        cache = KVCache(config, len(batch), device=device, dtype=model.embed.weight.dtype)
-        fresh = ids[:, :first]
-        for place in range(first, limit):
-            x = model.hidden_states(fresh, cache)[:, -1]  # (B, C)
-            logits = model.logits(x).float()  # (B, V)
+        ragged = RaggedBatch(model, [prompts[i] for i in batch], n_tokens)
+        for place, logits in ragged.steps():
             if temperature:
                 p = (logits / temperature).softmax(dim=-1)
                 chosen = torch.multinomial(p, 1, generator=generator)[:, 0]  # (B,)
             else:
                 chosen = logits.argmax(dim=-1)
-            ids[:, place] = torch.where(place < lengths, ids[:, place], chosen)
-            fresh = ids[:, place : place + 1]
-        for row, i in zip(ids.tolist(), batch, strict=True):
+            ragged.ids[:, place] = torch.where(place < ragged.lengths, ragged.ids[:, place], chosen)
+        for row, i in zip(ragged.ids.tolist(), batch, strict=True):
             written = row[len(prompts[i]) : len(prompts[i]) + n_tokens]
             texts[i] = tokenizer.decode(written)
     return texts

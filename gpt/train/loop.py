@@ -77,8 +77,7 @@ def train(
     """Train; with a resume_dir, continue from its newest state and save there.
 
     Without an engine, in place in this process. With one, every rank makes this call with the same arguments.
-
-    There a SIGTERM or Ctrl-C ends the step, saves, and raises SystemExit with the shell's code for it.
+    With a resume_dir a SIGTERM or Ctrl-C ends the step, saves, and raises SystemExit with the shell's code.
     Raises ValueError when steps are bad MAX_BAD_STEPS times in a row (gpt/train/guard.py), OSError when
     the disk cannot hold the checkpoints or the last one cannot be written.
     """
