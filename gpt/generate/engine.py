@@ -12,6 +12,7 @@ from torch import Tensor
 
 from gpt.generate.config import SamplingConfig
 from gpt.generate.sampling import Sampler
+from gpt.model.config import ModelConfig
 from gpt.model.kv_cache import KVCache
 from gpt.model.transformer import Transformer
 
@@ -45,17 +46,21 @@ def generate(
     Raises ValueError, before the first step, for an empty prompt, an id outside the vocabulary, or a
     prompt longer than the context.
     """
-    config = model.config
+    check_prompt(model.config, prompt_ids)
+    assert not model.training, "call model.eval() first: dropout would change the text"
+    return _decode(model, list(prompt_ids), sampling, frozenset(stop_ids), device, n_alternatives)
+
+
+def check_prompt(config: ModelConfig, prompt_ids: Sequence[int]) -> None:
+    """Raise ValueError for a prompt that is empty, too long, or has an id outside the vocabulary."""
     if not prompt_ids:
         raise ValueError("prompt: it is empty; give at least one token")
-    if bad := next((i for i in prompt_ids if not 0 <= i < config.vocab_size), None):
+    if (bad := next((i for i in prompt_ids if not 0 <= i < config.vocab_size), None)) is not None:
         raise ValueError(f"prompt: token id {bad} is outside 0..{config.vocab_size - 1}")
     if len(prompt_ids) > config.max_seq_len:
         raise ValueError(
             f"prompt: {len(prompt_ids)} tokens do not fit the context of {config.max_seq_len}; shorten it"
         )
-    assert not model.training, "call model.eval() first: dropout would change the text"
-    return _decode(model, list(prompt_ids), sampling, frozenset(stop_ids), device, n_alternatives)
 
 
 def _decode(
@@ -74,23 +79,30 @@ def _decode(
     for count in range(1, sampling.max_tokens + 1):
         logits = next_logits(model, torch.tensor([fresh], device=device), cache)  # (V,)
         token_id = sampler.choose(logits, seen)
-        logprobs = logits.log_softmax(0)  # (V,)
-        best = logprobs.topk(min(n_alternatives, config.vocab_size))
-        reason: FinishReason | None = None
-        if token_id in stop_ids:
-            reason = "stop"
-        elif count == sampling.max_tokens or cache.length == config.max_seq_len:
-            reason = "length"
-        yield Step(
-            token_id=token_id,
-            logprob=float(logprobs[token_id]),
-            alternatives=tuple(zip(best.indices.tolist(), best.values.tolist(), strict=True)),
-            finish_reason=reason,
+        step = step_of(
+            logits,
+            token_id,
+            n_alternatives=n_alternatives,
+            is_stop=token_id in stop_ids,
+            is_full=count == sampling.max_tokens or cache.length == config.max_seq_len,
         )
-        if reason is not None:
+        yield step
+        if step.finish_reason is not None:
             return
         seen.add(token_id)
         fresh = [token_id]
+
+
+def step_of(logits: Tensor, token_id: int, *, n_alternatives: int, is_stop: bool, is_full: bool) -> Step:
+    """Return the step in which token_id was chosen from logits (V,)."""
+    logprobs = logits.log_softmax(0)  # (V,)
+    best = logprobs.topk(min(n_alternatives, len(logits)))
+    return Step(
+        token_id=token_id,
+        logprob=float(logprobs[token_id]),
+        alternatives=tuple(zip(best.indices.tolist(), best.values.tolist(), strict=True)),
+        finish_reason="stop" if is_stop else "length" if is_full else None,
+    )
 
 
 def next_logits(model: Transformer, token_ids: Tensor, cache: KVCache) -> Tensor:

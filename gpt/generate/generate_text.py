@@ -57,25 +57,40 @@ def generate_text(
     steps = generate(
         model, prompt_ids, sampling, stop_ids=stop_ids, device=device, n_alternatives=n_alternatives
     )
-    return _pieces(steps, tokenizer, TextStream(stop))
+    return _pieces(steps, PieceStream(tokenizer, stop))
 
 
-def _pieces(steps: Iterator[Step], tokenizer: Tokenizer, stream: TextStream) -> Iterator[Piece]:
-    waiting: deque[TokenText] = deque()
-    for n_tokens, step in enumerate(steps, start=1):
+def _pieces(steps: Iterator[Step], stream: "PieceStream") -> Iterator[Piece]:
+    for step in steps:
+        piece = stream.push(step)
+        yield piece
+        if piece.finish_reason is not None:
+            return
+
+
+class PieceStream:
+    """The text of one request: its steps in, pieces out. What it holds back, it gives with the last."""
+
+    def __init__(self, tokenizer: Tokenizer, stop: Sequence[str] = ()) -> None:
+        self._tokenizer = tokenizer
+        self._stream = TextStream(stop)
+        self._waiting: deque[TokenText] = deque()
+        self._n_tokens = 0
+
+    def push(self, step: Step) -> Piece:
+        """Take a step; a piece with a finish_reason is the last, though the step had none: a stop string."""
+        self._n_tokens += 1
         reason = step.finish_reason
         text = ""
         if reason != "stop":
-            data = tokenizer.decode_bytes([step.token_id])
-            waiting.append(TokenText(step=step, text_offset=stream.offset_of(data)))
-            text = stream.push(data)
+            data = self._tokenizer.decode_bytes([step.token_id])
+            self._waiting.append(TokenText(step=step, text_offset=self._stream.offset_of(data)))
+            text = self._stream.push(data)
         if reason is not None:
-            text += stream.finish()
-        if stream.stopped:
+            text += self._stream.finish()
+        if self._stream.stopped:
             reason = "stop"
         ready = []
-        while waiting and waiting[0].text_offset < stream.released_chars:
-            ready.append(waiting.popleft())
-        yield Piece(text=text, tokens=tuple(ready), n_tokens=n_tokens, finish_reason=reason)
-        if reason is not None:
-            return
+        while self._waiting and self._waiting[0].text_offset < self._stream.released_chars:
+            ready.append(self._waiting.popleft())
+        return Piece(text=text, tokens=tuple(ready), n_tokens=self._n_tokens, finish_reason=reason)
