@@ -81,8 +81,8 @@ PLANS = {
         batch_tokens=4096,
     ),
     "smollm2-135m": Plan(
-        reference="smollm2-135m", as_chat=True, steps=64, seq_len=128, micro_batch_size=4, lr=1e-3,
-        control_steps=60, control_lr=2e-3, n_words=5, n_windows=16, n_intents=20, n_canaries=20,
+        reference="smollm2-135m", as_chat=True, steps=40, seq_len=128, micro_batch_size=4, lr=1e-3,
+        control_steps=60, control_lr=2e-3, n_words=5, n_windows=16, n_intents=20, n_canaries=10,
         batch_tokens=2048, replay=0.2,
     ),
 }  # fmt: skip
