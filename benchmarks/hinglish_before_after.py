@@ -4,7 +4,7 @@ Takes the dials of params.yaml and what `dvc repro` left in data/ and models/. M
 every tuned model: bits per byte of the held-out logs by source and language, the loss on English held out
 from pretraining, intent accuracy, planted values brought back. One more arm learns unscrubbed lines on
 purpose: its planted values must come back, or the counter counts nothing. Without --base it takes about
-5 minutes on 2 quiet cores; with --base smollm2-135m about 12. --table writes docs/chapters/finetuning.md's
+5 minutes on 2 quiet cores; with --base smollm2-135m about 25. --table writes docs/chapters/finetuning.md's
 tables anew.
 """
 
@@ -70,6 +70,8 @@ class Plan:
     n_intents: int
     n_canaries: int
     batch_tokens: int
+    replay: float = 0.0
+    """Share of replay in the arm that has it."""
 
 
 PLANS = {
@@ -79,9 +81,9 @@ PLANS = {
         batch_tokens=4096,
     ),
     "smollm2-135m": Plan(
-        reference="smollm2-135m", as_chat=True, steps=16, seq_len=128, micro_batch_size=4, lr=1e-3,
-        control_steps=60, control_lr=2e-3, n_words=5, n_windows=16, n_intents=10, n_canaries=40,
-        batch_tokens=1024,
+        reference="smollm2-135m", as_chat=True, steps=40, seq_len=128, micro_batch_size=4, lr=1e-3,
+        control_steps=60, control_lr=2e-3, n_words=5, n_windows=16, n_intents=20, n_canaries=10,
+        batch_tokens=2048, replay=0.2,
     ),
 }  # fmt: skip
 
@@ -216,7 +218,7 @@ def main() -> None:
     parser.add_argument("--base", choices=sorted(PLANS), default="pretrain")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=0, help="of each fine-tuning; 0: as planned")
-    parser.add_argument("--replay", type=float, default=0.0, help="share of the tokens; 0: params.yaml's")
+    parser.add_argument("--replay", type=float, default=0.0, help="share of the tokens; 0: as planned")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--table", action="store_true", help="only write the chapter's tables anew")
     args = parser.parse_args()
@@ -228,7 +230,7 @@ def main() -> None:
     plan = PLANS[args.base]
     opened = open_model(plan.reference)
     config = dials_of(plan, args.steps)
-    replay = args.replay or config.data.replay_fraction
+    replay = args.replay or plan.replay or config.data.replay_fraction
     windows = english_windows(opened, plan)
     base = measure(copy.deepcopy(opened.model), opened.tokenizer, plan, windows, as_chat=plan.as_chat)
     if not replay:

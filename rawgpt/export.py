@@ -9,20 +9,27 @@ DTYPES = {
     "hf": ("fp32", "fp16", "bf16"),
     "gptq": ("fp16", "bf16", "fp32"),
     "gguf": ("f16", "f32", "q8_0", "q4_0", "q4_1"),
+    "peft": ("fp32",),
 }
 """What each format's weights may be; the first is taken when nothing is said."""
+ADAPTER = "models/finetune/adapter"
+"""What --to peft writes when no --model is given."""
 SERVE = {"hf": "vllm serve {}", "gptq": "vllm serve {}", "gguf": "llama-server -m {}"}
 
 
 def export(
-    to: Annotated[str, Option(help="hf (transformers, vLLM), gptq (4 bits, vLLM) or gguf (llama.cpp).")],
-    model: Annotated[str, Option(help="A stage, a folder, a .gguf file or smollm2-135m.")] = "finetune",
+    to: Annotated[
+        str, Option(help="hf (transformers, vLLM), gptq (4 bits, vLLM), gguf (llama.cpp), peft (LoRA).")
+    ],
+    model: Annotated[str, Option(help="A stage, a folder, a .gguf file, smollm2-135m; an adapter.")] = "",
     out: Annotated[Path | None, Option(help="Folder, or .gguf file; by default below models/export.")] = None,
     dtype: Annotated[
         str, Option(help="hf and gptq: fp32, fp16, bf16; gguf: f32, f16, q8_0, q4_0, q4_1.")
     ] = "",
 ) -> int:
     """Write a model for transformers, vLLM or llama.cpp: weights, config, tokenizer, chat template.
+
+    --to peft writes an adapter alone; without --model it is finetune's, of others the stage finetune.
 
     A dial of the architecture that the format cannot hold is refused by its name.
 
@@ -32,12 +39,14 @@ def export(
         raise ValueError(f"to: got {to!r}; choose one of {', '.join(DTYPES)}")
     if dtype and dtype not in DTYPES[to]:
         raise ValueError(f"dtype: got {dtype!r}; for {to} choose one of {', '.join(DTYPES[to])}")
+    if to == "peft":
+        return _export_adapter(Path(model or ADAPTER), out)
     from gpt.catalog.open_model import open_model  # after the dials: a typo should not wait for torch
     from gpt.export.gguf_file import export_gguf
     from gpt.export.gptq_files import export_gptq
     from gpt.export.hugging_face import export_hugging_face
 
-    opened = open_model(model)
+    opened = open_model(model or "finetune")
     is_packed = opened.info["quantization"] is not None
     dtype = dtype or ("q4_0" if to == "gguf" and is_packed else DTYPES[to][0])
     name = f"{opened.name}-{dtype}.gguf" if to == "gguf" else f"{opened.name}-{to}"
@@ -52,6 +61,29 @@ def export(
     size = target.stat().st_size if target.is_file() else sum(f.stat().st_size for f in target.iterdir())
     print(f"{target}  {size:,} bytes, {dtype}, of {opened.name} {opened.sha256[:16]}")
     print(f"  serve it: {SERVE[to].format(target)}")
+    return 0
+
+
+def _export_adapter(folder: Path, out: Path | None) -> int:
+    """Write an adapter of ours for peft; its base is named as the export that peft is to find."""
+    from gpt.adapters.config import LoraConfig
+    from gpt.adapters.peft_format import save_peft
+    from gpt.catalog.open_model import open_model
+    from gpt.checkpoint.adapter import is_adapter, open_adapter
+    from gpt.config import from_mapping
+
+    if not is_adapter(folder):
+        raise ValueError(f"model: {folder} is no adapter of ours; `dvc repro finetune` leaves {ADAPTER}")
+    opened, adapter = open_model(str(folder)), open_adapter(folder)
+    base = f"models/export/{opened.info['base']}-hf"
+    target = out or Path("models/export") / f"{opened.name}-peft"
+    if target.exists() and not (target / "adapter_config.json").is_file():
+        raise ValueError(f"out: {target} is there and is no export; name another folder, or remove it")
+    lora = from_mapping(LoraConfig, adapter.lora, f"{folder}/config.json: lora")
+    save_peft(target, adapter.tensors, lora, opened.model.config, base=base)
+    size = sum(file.stat().st_size for file in target.iterdir())
+    print(f"{target}  {size:,} bytes, fp32, of {opened.name} {opened.sha256[:16]}")
+    print(f"  its base: rawgpt export --model {adapter.base} --to hf --out {base}")
     return 0
 
 

@@ -1,4 +1,7 @@
-"""evaluate: every model on the same held-out windows, logs and questions."""
+"""evaluate: every model on the same held-out windows, logs and questions.
+
+The base of finetune is one of them; one from outside this pipeline is measured as `base`.
+"""
 
 from gpt.catalog.open_model import open_model
 from gpt.dataset.shard_set import open_shards
@@ -17,23 +20,27 @@ PRODUCT = tuple(name for name in MODELS if not name.startswith("scale"))
 """The road from the base to what is shipped: measured on intents and canaries too."""
 
 
-@stage(config=EvaluateConfig, inputs=(*MODELS, "shards", "logs", "files"))
+@stage(config=EvaluateConfig, inputs=(*MODELS, "base", "shards", "logs", "files"))
 def evaluate(config: EvaluateConfig, run: StageRun) -> dict[str, float]:
     """Measure the models one after the other; scores.json holds every figure with its n."""
     device = prepare_machine(run.machine)
     tokenizer = load_tokenizer(run.inputs["pretrain"])
     val = open_shards(run.inputs["shards"], "val", tokenizer.fingerprint)
     benchmark = prepare(config, tokenizer, val, run.inputs["logs"], run.inputs["files"])
+    models = {name: run.inputs[name] for name in MODELS}
+    if run.inputs["base"] not in models.values():
+        models = {"base": run.inputs["base"]} | models
     rows = []
-    for step, name in enumerate(MODELS):
-        opened = open_model(str(run.inputs[name]), device=str(device))
+    for step, (name, path) in enumerate(models.items()):
+        opened = open_model(str(path), device=str(device))
         if opened.tokenizer.fingerprint != tokenizer.fingerprint:
             raise ValueError(
-                f"--{name} {run.inputs[name]}: its tokenizer {opened.tokenizer.fingerprint} is not "
-                f"pretrain's {tokenizer.fingerprint}; run `dvc repro` so that all are of one make"
+                f"--{name} {path}: its tokenizer {opened.tokenizer.fingerprint} is not pretrain's "
+                f"{tokenizer.fingerprint}; run `dvc repro` so that all are of one make (with a GGUF file as "
+                "finetune.base: tokenize.kind gguf, as in conf/smollm2.yaml)"
             )
         scores = evaluate_model(opened.model, benchmark)
-        if name in PRODUCT:
+        if name == "base" or name in PRODUCT:
             scores += evaluate_product(opened.model, benchmark, as_chat=name not in BASES)
         rows += score_rows(name.replace("_", "-"), scores)
         values = {score.metric: score.value for score in scores if score.value is not None}

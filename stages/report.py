@@ -34,14 +34,15 @@ FOLDERS = (
 )
 
 
-@stage(config=ReportConfig, inputs=FOLDERS)
+@stage(config=ReportConfig, inputs=(*FOLDERS, "base"))
 def report(config: ReportConfig, run: StageRun) -> dict[str, Any]:
     """Gather what the stages left, draw the page from it, and close the pipeline's record."""
     device = prepare_machine(run.machine)
     folders = {flag.replace("_", "-"): run.inputs[flag] for flag in FOLDERS}
     tags = tags_of(Path.cwd())
     del tags["dvc_lock_sha256"]  # it holds this stage's own entry, which is written when it ends
-    results = gather(folders, DVC_YAML, config, tags=tags, device=str(device))
+    base = run.inputs["base"]
+    results = gather(folders, DVC_YAML, config, tags=tags, base_path=base, device=str(device))
     write_json(run.out / "results.json", results)
     page = run.out / "report.html"
     page.write_text(render_page(read_json(run.out / "results.json")), encoding="utf-8")

@@ -44,7 +44,9 @@ HEADLINES = {
     "hellaswag_pretrain": ("pretrain", "hellaswag_lm_eval_acc_norm_char"),
     "hellaswag_dense": ("scale-dense", "hellaswag_lm_eval_acc_norm_char"),
 }
-"""The few figures that `dvc exp show` has room for: name there -> (model, metric) of scores.json."""
+"""The few figures that `dvc exp show` has room for: name there -> (model, metric) of scores.json.
+
+A name in _base is of the model that was fine-tuned: pretrain, or the row `base`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -147,7 +149,9 @@ def score_rows(model: str, scores: Sequence[Score]) -> list[dict[str, Any]]:
 def headline(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
     """Return HEADLINES as far as they have a value: what is absent here stays absent there."""
     values = {(row["model"], row["metric"]): row["value"] for row in rows}
-    found = {name: values.get(key) for name, key in HEADLINES.items()}
+    base = "base" if any(row["model"] == "base" for row in rows) else "pretrain"
+    keys = {name: (base if name.endswith("_base") else model, m) for name, (model, m) in HEADLINES.items()}
+    found = {name: values.get(key) for name, key in keys.items()}
     return {name: round(value, 4) for name, value in found.items() if value is not None}
 
 

@@ -18,10 +18,17 @@ from gpt.tokenizer.chat_template import encode_prompt
 TUNED_BY = ("finetune", "align")
 
 
-def open_models(folders: Mapping[str, Path], device: str) -> Iterator[tuple[str, Path, OpenModel]]:
-    """Open one after the other the checkpoints of the folders that have one."""
-    for label, folder in folders.items():
-        checkpoint = folder / "checkpoint"
+def open_models(
+    folders: Mapping[str, Path], base_path: Path | None, device: str
+) -> Iterator[tuple[str, Path, OpenModel]]:
+    """Open one after the other the checkpoints of the folders that have one.
+
+    In front of them the model at base_path as `base`, unless it is one of theirs.
+    """
+    paths = {label: folder / "checkpoint" for label, folder in folders.items()}
+    if base_path is not None and base_path not in paths.values():
+        yield "base", base_path, open_model(str(base_path), device=device)
+    for label, checkpoint in paths.items():
         if (checkpoint / MANIFEST).is_file():
             yield label, checkpoint, open_model(str(checkpoint), device=device)
 
@@ -38,7 +45,7 @@ def describe(
         "model": label,
         "parameters": count.total,
         "active_parameters": count.active,
-        "weight_bytes": sum(file.stat().st_size for file in checkpoint.glob("*.safetensors")),
+        "weight_bytes": _weight_bytes(checkpoint),
         "bits": opened.info["quantization"]["bits"] if opened.info["quantization"] else 32,
         "is_tuned": label.startswith(TUNED_BY) or (parent is not None and parent["is_tuned"]),
         "architecture": architecture,
@@ -46,8 +53,13 @@ def describe(
         "parent": parent["model"] if parent else None,
         "parent_sha256": parent_sha256,
         "tokenizer_fingerprint": opened.info["tokenizer_fingerprint"],
-        "config_fingerprint": opened.info["config_fingerprint"],
+        "config_fingerprint": opened.info.get("config_fingerprint"),  # somebody else's model has none
     }
+
+
+def _weight_bytes(path: Path) -> int:
+    """Return the size of a checkpoint's weight files, or of the one file that a model is."""
+    return sum(file.stat().st_size for file in ([path] if path.is_file() else path.glob("*.safetensors")))
 
 
 def draw_samples(label: str, opened: OpenModel, config: ReportConfig) -> list[dict[str, Any]]:

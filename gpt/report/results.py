@@ -24,19 +24,21 @@ def gather(
     config: ReportConfig,
     *,
     tags: Mapping[str, str],
+    base_path: Path | None = None,
     device: str = "cpu",
 ) -> dict[str, Any]:
     """Return the results of one run.
 
     `folders` maps a stage's label to its folder, in the DAG's order; `tags` names git, machine and
-    versions. Raises ValueError for a damaged artefact; a missing one is an absence in the results.
+    versions; `base_path` is the model that was fine-tuned: `base` in the results, if it is no stage's.
+    Raises ValueError for a damaged artefact; a missing one is an absence in the results.
     """
     stages = read_stages(dvc_yaml)
     lock = dvc_yaml.with_name("dvc.lock")
     dials = recorded_dials(lock, stages)
     metrics = {label: read_json(folder / "metrics.json") for label, folder in folders.items()}
     base = base_sha256(folders)
-    models, samples, answers, heatmaps = _meet_models(folders, config, base, device)
+    models, samples, answers, heatmaps = _meet_models(folders, config, base_path, base, device)
     logs = metrics.get("logs", absent("there is no stage logs"))
     scores = _scores(folders, logs)
     labels = [stage.label for stage in stages]
@@ -67,20 +69,25 @@ def gather(
 
 
 def _meet_models(
-    folders: Mapping[str, Path], config: ReportConfig, base: str | None, device: str
+    folders: Mapping[str, Path],
+    config: ReportConfig,
+    base_path: Path | None,
+    base: str | None,
+    device: str,
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[dict[str, Any]], dict[str, Any]]:
     """Open each model once: its row, its samples, its part in the demo, and of the first one the heatmaps."""
     models: list[dict[str, Any]] = []
     samples: list[dict[str, Any]] = []
     answers: list[dict[str, Any]] = []
     heatmaps = absent("no model has been trained")
-    for label, checkpoint, opened in open_models(folders, device):
+    for label, checkpoint, opened in open_models(folders, base_path, device):
         if not models:
             heatmaps = draw_heads(opened, config.heatmap_text, config.heatmap_heads)
         models.append(describe(label, checkpoint, opened, models))
         samples += draw_samples(label, opened, config)
         if is_shown(label, opened.sha256, base):
-            answers += draw_answers(label, opened, models[-1]["is_tuned"], config)
+            as_chat = models[-1]["is_tuned"] or label == "base"
+            answers += draw_answers(label, opened, as_chat, config)
     return models, samples, answers, heatmaps
 
 

@@ -43,7 +43,7 @@ def run(tmp_path: Path) -> StageRun:
     parent = open_checkpoint(folders["finetune"])
     folders["quantize"] = tmp_path / "packed" / "checkpoint"
     save_quantized(folders["quantize"], model, parent, QUANTIZE_CONFIG, stage="quantize")
-    return tiny_run(tmp_path, folders)
+    return tiny_run(tmp_path, folders | {"base": folders["pretrain"]})
 
 
 def test_scores_of_every_model(run: StageRun) -> None:
@@ -88,6 +88,19 @@ def test_scores_of_every_model(run: StageRun) -> None:
     first = (run.out / "scores.json").read_bytes()
     evaluate.run(CONFIG, run)
     assert (run.out / "scores.json").read_bytes() == first
+
+
+def test_a_base_from_outside_is_measured_too(run: StageRun, tmp_path: Path) -> None:
+    """Guards: a before and after whose `before` is the toy that was pretrained beside, and not the base."""
+    base = save_tiny(tmp_path / "elsewhere/checkpoint", tiny_model(9))
+    outside = dataclasses.replace(run, inputs=run.inputs | {"base": base})
+    metrics = evaluate.run(CONFIG, outside)
+    rows = json.loads((run.out / "scores.json").read_text())
+    assert rows[0]["model"] == "base"
+    found = {(r["model"], r["metric"]): r["value"] for r in rows}
+    assert found["base", "intent_tiny_acc"] is not None
+    assert metrics["logs_loss_base"] == round(found["base", "logs_loss"], 4)
+    assert metrics["logs_loss_base"] != round(found["pretrain", "logs_loss"], 4)
 
 
 def test_hellaswag_runs_when_it_is_there(run: StageRun) -> None:

@@ -3,8 +3,14 @@
 from pathlib import Path
 
 import pytest
+import torch
 
+from gpt.adapters.config import LoraConfig
+from gpt.adapters.lora import inject_lora, lora_tensors
+from gpt.adapters.peft_format import read_peft
 from gpt.catalog.open_model import open_model
+from gpt.checkpoint.adapter import save_adapter
+from gpt.config import to_dict
 from gpt.model.config import ModelConfig
 from rawgpt.main import run
 from tests.export.small_models import KINDS, trained_tokenizer
@@ -32,12 +38,41 @@ def test_export_and_open_again(checkpoint: Path, capsys: pytest.CaptureFixture[s
     assert run(["export", "--to", "hf"]) == 0  # over an export of before
 
 
+def test_an_adapter_for_peft(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Guards: an adapter that only a Python function can export; one whose base cannot be found again."""
+    base = open_model("finetune")
+    config = LoraConfig(lora_rank=2, lora_alpha=4.0, targets=("q_proj", "up_proj"), dropout=0.0)
+    inject_lora(base.model, config, seed=1)
+    tensors = lora_tensors(base.model)
+    save_adapter(
+        checkpoint / "models/finetune/adapter",
+        tensors,
+        base_sha256=base.sha256,
+        lora=to_dict(config),
+        stage="finetune",
+        base="models/finetune/checkpoint",
+        base_precision="fp32",
+    )
+    assert run(["export", "--to", "peft"]) == 0
+    assert (
+        "--model models/finetune/checkpoint --to hf --out models/export/finetune-hf"
+        in capsys.readouterr().out
+    )
+    written = checkpoint / "models/export/finetune-adapter-peft"
+    lora, found = read_peft(written, base.model.config)
+    assert (lora.lora_rank, lora.lora_alpha, lora.targets) == (2, 4.0, ("q_proj", "up_proj"))
+    assert found.keys() == tensors.keys()
+    assert all(torch.equal(found[name], tensors[name]) for name in found)
+    assert run(["export", "--to", "peft"]) == 0  # over an export of before
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--to", "onnx"], "to: got 'onnx'; choose one of hf, gptq, gguf"),
+        (["--to", "onnx"], "to: got 'onnx'; choose one of hf, gptq, gguf, peft"),
         (["--to", "hf", "--dtype", "q8_0"], "dtype: got 'q8_0'; for hf choose one of fp32, fp16, bf16"),
         (["--to", "gptq"], "model: its weights are floats; write --to hf"),
+        (["--to", "peft"], "model: models/finetune/adapter is no adapter of ours"),
         (["--to", "gguf", "--out", "x"], "out: x does not end in .gguf"),
         (["--to", "hf", "--out", "models"], "out: models is there and is no export"),
         (["--to", "hf", "--model", "finetun"], "did you mean finetune?"),

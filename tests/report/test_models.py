@@ -1,6 +1,7 @@
 """gpt/report/models.py: rows and samples."""
 
 import dataclasses
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ from gpt.checkpoint.manifest import file_sha256
 from gpt.generate.config import SamplingConfig
 from gpt.generate.generate_text import generate_text
 from gpt.report.models import draw_samples
+from gpt.report.results import gather
 from gpt.tokenizer.chat_template import encode_prompt
-from tests.report.tiny_run import CONFIG
+from tests.report.tiny_run import CONFIG, TAGS
 
 
 def test_rows_are_counted_and_chained(results: dict[str, Any], folders: dict[str, Path]) -> None:
@@ -32,6 +34,31 @@ def test_rows_are_counted_and_chained(results: dict[str, Any], folders: dict[str
         checkpoint = folders[name] / "checkpoint"
         assert row["sha256"] == file_sha256(checkpoint / "manifest.json")
         assert row["weight_bytes"] == (checkpoint / "model.safetensors").stat().st_size
+
+
+def test_a_base_from_outside_is_shown_and_asked_as_a_chat(
+    run_root: Path, tmp_path: Path, folders: dict[str, Path]
+) -> None:
+    """Guards: a demo without its `before`, because the base of finetune is no stage's model.
+
+    The tiny run's pretrain, moved to where no stage looks, stands for it.
+    """
+    base = tmp_path / "elsewhere"
+    shutil.copytree(folders["pretrain"] / "checkpoint", base)
+    others = {label: folder for label, folder in folders.items() if label != "pretrain"}
+    found = gather(others, run_root / "dvc.yaml", CONFIG, tags=TAGS, base_path=base)
+    assert [row["model"] for row in found["models"]] == ["base", "finetune", "quantize"]
+    assert found["demo"]["models"] == ["base", "finetune"]
+    assert {(s["model"], s["form"]) for s in found["demo"]["answers"]} == {
+        ("base", "chat template"),
+        ("finetune", "chat template"),
+    }
+    inside = folders["pretrain"] / "checkpoint"
+    labels = [
+        row["model"]
+        for row in gather(folders, run_root / "dvc.yaml", CONFIG, tags=TAGS, base_path=inside)["models"]
+    ]
+    assert "base" not in labels
 
 
 def test_a_tuned_model_is_asked_in_its_template_and_others_in_plain_text(

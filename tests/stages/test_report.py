@@ -44,6 +44,7 @@ def test_report_end_to_end_twice_the_same(
         command += [f"--{name.replace('-', '_')}", f"models/{name}"]
     for label, folder in folders.items():
         command += [f"--{label.replace('-', '_')}", str(folder.relative_to(tmp_path))]
+    command += ["--base", str((folders["pretrain"] / "checkpoint").relative_to(tmp_path))]
     assert report.main(command) == 0
     out = tmp_path / "reports"
     assert {path.name for path in out.iterdir()} == {"report.html", "results.json", "metrics.json"}
@@ -67,7 +68,7 @@ def test_a_missing_folder_is_the_user_s_mistake(
     params = {"machine": MACHINE, "report": to_dict(CONFIG)}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
     command = ["--out", "reports"]
-    for flag in FOLDERS:
+    for flag in (*FOLDERS, "base"):
         command += [f"--{flag}", flag]
     assert report.main(command) == 1
     assert "--fetch fetch: no such path; run `dvc repro fetch` first" in capsys.readouterr().err
