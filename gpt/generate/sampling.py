@@ -76,8 +76,7 @@ def choose_all(samplers: Sequence[Sampler], logits: Tensor, seen: Sequence[Colle
     Rows without dials that look at single tokens go together; what a row gets is what it gets alone. Raises
     FloatingPointError when a logit is NaN or +inf: the weights are damaged.
     """
-    if not bool((logits < torch.inf).all()):  # false for NaN too
-        raise FloatingPointError("the model's logits are not finite; its training diverged")
+    check_finite(logits)
     chosen = logits.argmax(dim=-1).tolist()
     for row, (sampler, ids) in enumerate(zip(samplers, seen, strict=True)):
         if sampler.sampling.temperature == 0 and sampler.sampling.repetition_penalty != 1:
@@ -94,6 +93,12 @@ def choose_all(samplers: Sequence[Sampler], logits: Tensor, seen: Sequence[Colle
     for row, token_id in zip(drawn, draw(p, uniforms).tolist(), strict=True):
         chosen[row] = token_id
     return chosen
+
+
+def check_finite(logits: Tensor) -> None:
+    """Raise FloatingPointError when a logit is NaN or +inf."""
+    if not bool((logits < torch.inf).all()):  # false for NaN too
+        raise FloatingPointError("the model's logits are not finite; its training diverged")
 
 
 def _is_plain(sampling: SamplingConfig) -> bool:
