@@ -8,6 +8,7 @@ import pytest
 from gpt.model.config import ModelConfig
 from gpt.tokenizer.tokenizer import Tokenizer, train_tokenizer
 from rawgpt.main import run
+from tests.conftest import SENTENCES
 from tests.generate.tiny_checkpoint import save_tiny
 
 
@@ -16,8 +17,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, modern: ModelConfig, t
     """A working directory with a model, a smaller one, and one of another tokenizer."""
     save_tiny(tmp_path / "models/pretrain/checkpoint", modern, tokenizer)
     save_tiny(tmp_path / "small/checkpoint", dataclasses.replace(modern, n_layers=1), tokenizer, seed=1)
-    other = train_tokenizer(["other words than those"], 300, "gpt2")
-    save_tiny(tmp_path / "other/checkpoint", dataclasses.replace(modern, vocab_size=300), other)
+    other = train_tokenizer(SENTENCES[:1], 280, "gpt2")
+    save_tiny(tmp_path / "other/checkpoint", dataclasses.replace(modern, vocab_size=280), other)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
