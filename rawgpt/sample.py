@@ -2,9 +2,13 @@
 
 import json
 import secrets
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
+
+if TYPE_CHECKING:
+    from gpt.catalog.open_model import OpenModel
+    from gpt.generate.proposers import Proposer
 
 
 def sample(
@@ -20,6 +24,10 @@ def sample(
     stop: Annotated[list[str] | None, Option(help="End in front of this text; may be repeated.")] = None,
     seed: Annotated[int | None, Option(help="The same seed gives the same text; else one is drawn.")] = None,
     device: Annotated[str, Option(help="cpu, cuda or mps.")] = "cpu",
+    draft: Annotated[
+        str | None, Option(help="A smaller model that guesses ahead, or `text`: what the text said before.")
+    ] = None,
+    draft_tokens: Annotated[int, Option(help="Most tokens guessed at a time, with --draft.")] = 4,
     as_json: Annotated[bool, Option("--json", help="Print one JSON object at the end.")] = False,
 ) -> int:
     """Generate text with a model of the DAG, of the registry or of a file.
@@ -41,6 +49,8 @@ def sample(
     )
     if not all(stop or []):
         raise ValueError("stop: an empty text would stop at once; leave it out")
+    if draft_tokens < 1:
+        raise ValueError(f"draft_tokens: at least 1 is needed, got {draft_tokens}")
     from gpt.catalog.open_model import open_model  # after the dials: a typo should not wait for torch
     from gpt.generate.generate_text import generate_text
     from gpt.tokenizer.chat_template import encode_prompt
@@ -51,9 +61,17 @@ def sample(
         prompt_ids = encode_prompt(tokenizer, [{"role": "user", "content": prompt}])
     else:
         prompt_ids = tokenizer.encode(prompt) or [tokenizer.end_of_text]
+    proposer = None if draft is None else open_proposer(draft, opened, draft_tokens)
     pieces = []
     for piece in generate_text(
-        opened.model, tokenizer, prompt_ids, sampling, stop=stop or (), device=opened.device
+        opened.model,
+        tokenizer,
+        prompt_ids,
+        sampling,
+        stop=stop or (),
+        device=opened.device,
+        proposer=proposer,
+        n_proposed=draft_tokens,
     ):
         pieces.append(piece)
         if not as_json:
@@ -73,3 +91,20 @@ def sample(
     else:
         print()
     return 0
+
+
+def open_proposer(draft: str, target: "OpenModel", draft_tokens: int) -> "Proposer":
+    """Open what guesses for the target; raises ValueError for a draft with other tokens."""
+    from gpt.catalog.open_model import open_model
+    from gpt.generate.proposers import DraftModel, RepeatedText
+
+    if draft == "text":
+        return RepeatedText()
+    opened = open_model(draft, device=str(target.device))
+    ours, theirs = opened.tokenizer.fingerprint, target.tokenizer.fingerprint
+    if ours != theirs:
+        raise ValueError(
+            f"draft: {draft} has another tokenizer ({ours}) than {target.name} ({theirs}), so its guesses "
+            "mean other tokens; choose a model of the same tokenizer, or type --draft text"
+        )
+    return DraftModel(opened.model, most=draft_tokens)

@@ -12,6 +12,8 @@ import torch
 
 from gpt.generate.config import SamplingConfig
 from gpt.generate.engine import FinishReason, Step, generate
+from gpt.generate.proposers import Proposer
+from gpt.generate.speculative import generate_speculatively
 from gpt.generate.text_stream import TextStream
 from gpt.model.transformer import Transformer
 from gpt.tokenizer.tokenizer import Tokenizer
@@ -48,15 +50,30 @@ def generate_text(
     stop: Sequence[str] = (),
     device: torch.device | str = "cpu",
     n_alternatives: int = 0,
+    proposer: Proposer | None = None,
+    n_proposed: int = 4,
 ) -> Iterator[Piece]:
     """Check the request, then generate text after `prompt_ids`, lazily.
 
-    Every special token ends the text: none of them is text. Raises ValueError as `generate` does.
+    Every special token ends the text: none of them is text. A proposer guesses n_proposed tokens a pass
+    (speculative.py). Raises ValueError as `generate` does.
     """
     stop_ids = frozenset(tokenizer.special_tokens.values())
-    steps = generate(
-        model, prompt_ids, sampling, stop_ids=stop_ids, device=device, n_alternatives=n_alternatives
-    )
+    if proposer is None:
+        steps = generate(
+            model, prompt_ids, sampling, stop_ids=stop_ids, device=device, n_alternatives=n_alternatives
+        )
+    else:
+        steps = generate_speculatively(
+            model,
+            prompt_ids,
+            sampling,
+            proposer,
+            n_proposed=n_proposed,
+            stop_ids=stop_ids,
+            device=device,
+            n_alternatives=n_alternatives,
+        )
     return _pieces(steps, PieceStream(tokenizer, stop))
 
 
