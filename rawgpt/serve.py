@@ -9,6 +9,7 @@ from typing import Annotated
 from typer import Option
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+BACKLOG = 2048
 KEYS_VARIABLE = "RAWGPT_API_KEYS"
 
 
@@ -71,6 +72,7 @@ def serve(
         application = create_app(open_models(references, device=device), config)
         shown = f"[{host}]" if ":" in host else host
         names = ", ".join(application.state.models)
+        listener.listen(BACKLOG)  # whoever reads the line may connect
         print(f"{names} on http://{shown}:{listener.getsockname()[1]}", flush=True)
         http_server(application, config).run(sockets=[listener])
     return 0

@@ -89,6 +89,8 @@ async def answer(
             ticket = await engines.submit(lane, jobs)
         except ValueError as error:
             raise invalid_value(error) from error
+        # of a prompt's n texts the first: the others find in the cache what it put there
+        reply.cached_tokens = lambda: sum(job.n_cached_tokens for job in jobs[:: body.n])
         pieces, release = ticket.pieces(), lambda: engines.release(lane, ticket)
     if body.stream:
         content = events(reply, pieces, usage=body.stream_options.include_usage)

@@ -8,6 +8,7 @@ COUNTS = (
     "max_header_bytes",
     "max_connections",
     "max_running",
+    "cache_tokens",
     "retry_after_s",
     "max_prompt_tokens",
     "max_tokens",
@@ -33,6 +34,9 @@ class ServeConfig:
     """Texts of one model that are generated together."""
     max_waiting: int = 64
     """Texts of one model that may wait for those; the next request is answered 429."""
+    cache_tokens: int = 16384
+    """Positions whose keys and values each model holds, of all its texts together; a model with a longer
+    context gets as many as that."""
     retry_after_s: int = 1
     """What a refused client is told to wait."""
     max_prompt_tokens: int | None = None

@@ -49,7 +49,7 @@ def echo_of(opened: OpenModel, prompt_ids: Sequence[int], n_alternatives: int | 
             following = prompt_ids[start + 1 : start + 1 + CHUNK]
             steps += [
                 step_of(row, token_id, n_alternatives=n_alternatives, is_stop=False, is_full=False)
-                for row, token_id in zip(logits, following, strict=False)
+                for row, token_id in zip(logits.log_softmax(-1), following, strict=False)
             ]
     stream, tokens = TextStream(), []
     for step in steps:

@@ -33,7 +33,7 @@ class EngineThread:
 
     def __init__(self, models: Sequence[OpenModel], config: ServeConfig, metrics: Metrics) -> None:
         self.config = config
-        self.lanes = lanes_of(models, config.max_running, metrics)
+        self.lanes = lanes_of(models, config, metrics)
         self.tickets: set[Ticket] = set()
         """Requests whose answers are not over."""
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()

@@ -10,20 +10,28 @@ from collections.abc import Iterable
 from gpt.adapters.switch import Mix, use_adapters
 from gpt.catalog.open_model import OpenModel
 from gpt.generate.batch_engine import BatchConfig, BatchEngine, Request
+from gpt.serve.config import ServeConfig
 from gpt.serve.metrics import Metrics
 from gpt.serve.ticket import Indexed, Job, Ticket
+
+BLOCK_TOKENS = 16
 
 
 class Lane:
     """Used by the engines' thread alone, but for `n_taken`, which is the loop's."""
 
-    def __init__(self, opened: OpenModel, mix: Mix | None, max_running: int, metrics: Metrics) -> None:
+    def __init__(self, opened: OpenModel, mix: Mix | None, config: ServeConfig, metrics: Metrics) -> None:
         self.opened = opened
         self.mix = mix
         """What acts on weights that are shared; None leaves weights of one's own as they are."""
         self.n_taken = 0
         """Places that requests hold, running or waiting."""
-        self._config = BatchConfig(max_running=max_running)
+        context = opened.model.config.max_seq_len
+        self._config = BatchConfig(
+            max_running=config.max_running,
+            cache_tokens=max(config.cache_tokens, -(-context // BLOCK_TOKENS) * BLOCK_TOKENS),
+            block_tokens=BLOCK_TOKENS,
+        )
         self._metrics = metrics
         self._stop_ids = frozenset(opened.tokenizer.special_tokens.values())
         self._jobs: dict[Request, tuple[Ticket, int, Job]] = {}
@@ -67,6 +75,8 @@ class Lane:
         for request, step in steps:
             ticket, index, job = self._jobs[request]
             piece = job.stream.push(step)
+            if not job.has_begun:
+                self._count_cached(job, request)
             self._time(job, now)
             if piece.finish_reason is not None:
                 self._end(request)
@@ -90,6 +100,10 @@ class Lane:
         self.engine.cancel(request)
         del self._jobs[request]
 
+    def _count_cached(self, job: Job, request: Request) -> None:
+        job.n_cached_tokens = request.n_cached_prompt_tokens
+        self._metrics.cached_prompt_tokens.labels(self.opened.name).inc(job.n_cached_tokens)
+
     def _time(self, job: Job, now: float) -> None:
         histogram = self._metrics.token_interval if job.has_begun else self._metrics.first_token
         histogram.labels(self.opened.name).observe(now - job.last_s)
@@ -100,7 +114,7 @@ class Lane:
         self._metrics.waiting.labels(self.opened.name).set(len(self.engine.waiting))
 
 
-def lanes_of(models: Iterable[OpenModel], max_running: int, metrics: Metrics) -> dict[str, Lane]:
+def lanes_of(models: Iterable[OpenModel], config: ServeConfig, metrics: Metrics) -> dict[str, Lane]:
     """Return a lane for each model by its name; raises ValueError for a name that comes twice."""
     lanes: dict[str, Lane] = {}
     models = list(models)
@@ -111,5 +125,5 @@ def lanes_of(models: Iterable[OpenModel], max_running: int, metrics: Metrics) ->
             raise ValueError(f"model: {opened.name!r} is given twice; a request could not tell them apart")
         is_shared = sum(other.model is opened.model for other in models) > 1
         mix = opened.info.get("adapter", {}) if is_shared else None
-        lanes[opened.name] = Lane(opened, mix, max_running, metrics)
+        lanes[opened.name] = Lane(opened, mix, config, metrics)
     return lanes

@@ -4,7 +4,7 @@ chat.py."""
 import time
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from gpt.catalog.open_model import OpenModel
@@ -27,8 +27,8 @@ class Reply(ABC):
         self.wants_logprobs = wants_logprobs
         self.id = f"{self.id_prefix}-{uuid.uuid4().hex}"
         self.created = int(time.time())
-        self.n_cached_tokens: int | None = None
-        """Prompt tokens that the engine found in its cache; None where it does not tell."""
+        self.cached_tokens: Callable[[], int] = int
+        """Tells how many prompt tokens the engine found in its cache; asked when the answer is over."""
         self._n_tokens: dict[int, int] = {}
 
     @abstractmethod
@@ -83,14 +83,12 @@ class Reply(ABC):
         A prompt counts once, however many choices it has; stop tokens are generated and so counted.
         """
         n_tokens = sum(self._n_tokens.values())
-        counts: dict[str, Any] = {
+        return {
             "prompt_tokens": self.n_prompt_tokens,
             "completion_tokens": n_tokens,
             "total_tokens": self.n_prompt_tokens + n_tokens,
+            "prompt_tokens_details": {"cached_tokens": self.cached_tokens()},
         }
-        if self.n_cached_tokens is not None:
-            counts["prompt_tokens_details"] = {"cached_tokens": self.n_cached_tokens}
-        return counts
 
     def token_name(self, token_id: int) -> str:
         """Return a token as a string; `bytes:\\xe0...` for a part of a character, as OpenAI writes it."""

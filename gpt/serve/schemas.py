@@ -69,7 +69,8 @@ class GenerationRequest(BaseModel):
     top_p: FiniteFloat = 1.0
     top_k: int = 0
     min_p: FiniteFloat = 0.0
-    repetition_penalty: FiniteFloat = 1.0
+    repetition_penalty: FiniteFloat = Field(default=1.0, ge=0.01, le=100)
+    """Bounded: logits divided by 1e-300 are infinite, and the step of all that run together fails."""
     seed: int | None = None
     stop: list[Text] = Field(default_factory=list)
     stream: bool = False

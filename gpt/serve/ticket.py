@@ -27,6 +27,8 @@ class Job:
     last_s: float = 0.0
     """When it was submitted, then when its last token came; monotonic."""
     has_begun: bool = False
+    n_cached_tokens: int = 0
+    """Prompt tokens that the engine found in its cache; known with the first token."""
 
 
 @dataclass(kw_only=True, slots=True, eq=False)

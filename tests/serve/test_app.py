@@ -61,6 +61,7 @@ def test_completion_equals_the_engine(client: TestClient, opened: OpenModel) -> 
         "prompt_tokens": len(prompt_ids),
         "completion_tokens": pieces[-1].n_tokens,
         "total_tokens": len(prompt_ids) + pieces[-1].n_tokens,
+        "prompt_tokens_details": {"cached_tokens": 0},
     }
     assert ask(client, prompt=prompt_ids, max_tokens=12, seed=5, **dials)["choices"] == body["choices"]
     other = ask(client, max_tokens=12, seed=6, **dials)

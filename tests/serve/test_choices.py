@@ -99,6 +99,7 @@ def test_echo_and_nothing_more(client: TestClient, opened: OpenModel) -> None:
         "prompt_tokens": len(ids),
         "completion_tokens": 0,
         "total_tokens": len(ids),
+        "prompt_tokens_details": {"cached_tokens": 0},
     }
     first, *rest = choice["logprobs"]["token_logprobs"]
     assert first is None
@@ -127,3 +128,15 @@ def test_echo_in_front_of_a_text(client: TestClient, opened: OpenModel) -> None:
         for token, offset in zip(logprobs["tokens"], logprobs["text_offset"], strict=True):
             assert token.startswith("bytes:") or choice["text"][offset:].startswith(token)
         assert all(math.isfinite(p) for p in logprobs["token_logprobs"][1:])
+
+
+def test_a_prompt_that_was_read_before_is_said(client: TestClient) -> None:
+    """Guards: a cache that nobody is told of. By hand: 40 tokens are two whole blocks of 16 and a rest; the
+    last token is always computed."""
+    first, second = (ask(client, prompt=list(range(40)), max_tokens=2, seed=1) for _ in range(2))
+    assert first["usage"]["prompt_tokens_details"] == {"cached_tokens": 0}
+    assert second["usage"]["prompt_tokens_details"] == {"cached_tokens": 32}
+    assert second["choices"] == first["choices"]
+    assert "rawgpt_cached_prompt_tokens_total" in client.get("/metrics").text
+    *_, last = events_of(client, prompt=list(range(40)), max_tokens=2, seed=1)
+    assert last["usage"] == second["usage"]
