@@ -1,14 +1,8 @@
 """A real server process on the loopback address, asked by OpenAI's own client and by a bare socket."""
 
-import os
-import re
-import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import openai
 import pytest
@@ -16,9 +10,9 @@ import pytest
 from gpt.model.config import ModelConfig
 from gpt.tokenizer.tokenizer import Tokenizer
 from tests.generate.tiny_checkpoint import save_tiny
+from tests.serve.running_server import running_server
 
 START_LIMIT_S = 90
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -29,22 +23,8 @@ def url(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer) -> Itera
         vocab_size=320, max_seq_len=2048, dim=32, n_layers=2, n_heads=4, n_kv_heads=2, ffn_dim=64
     )
     save_tiny(root / "models/pretrain/checkpoint", config, tokenizer, max_seq_len=2048, never_stops=True)
-    command = [sys.executable, "-m", "rawgpt", "serve", "--port", "0", "--max-waiting", "0"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    log = (root / "log").open("w")
-    process = subprocess.Popen(
-        command, cwd=root, env=environment, stdout=subprocess.PIPE, stderr=log, text=True
-    )
-    try:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        found = re.match(r"pretrain on (http://127\.0\.0\.1:\d+)$", line.strip())
-        assert found, line + (root / "log").read_text()
-        yield found.group(1)
-    finally:
-        process.terminate()
-        code = process.wait(timeout=30)
-    assert code == -signal.SIGTERM, (root / "log").read_text()
+    with running_server(root, ["--max-running", "1", "--max-waiting", "0"]) as running:
+        yield running.url
 
 
 @pytest.fixture
@@ -93,6 +73,32 @@ def test_chat(client: openai.OpenAI) -> None:
     )
     text = "".join(chunk.choices[0].delta.content or "" for chunk in stream)
     assert text == whole.choices[0].message.content
+
+
+def test_several_texts(client: openai.OpenAI) -> None:
+    """The same of n: choices by index, whole and streamed, in both shapes."""
+    asked = {"model": "pretrain", "max_tokens": 6, "seed": 3, "n": 3}
+    whole = client.completions.create(prompt=["Shall I", "Rough"], **asked)  # type: ignore[call-overload]
+    assert [choice.index for choice in whole.choices] == list(range(6))
+    said = dict.fromkeys(range(6), "")
+    for chunk in client.completions.create(prompt=["Shall I", "Rough"], stream=True, **asked):  # type: ignore[call-overload]
+        for choice in chunk.choices:
+            said[choice.index] += choice.text
+    assert said == {choice.index: choice.text for choice in whole.choices}
+    assert whole.usage is not None
+    assert whole.usage.prompt_tokens_details is not None
+    echoed = client.completions.create(
+        model="pretrain", prompt="Shall I", echo=True, max_tokens=0, logprobs=1
+    )
+    assert echoed.choices[0].text == "Shall I"
+    messages = [{"role": "user", "content": "hi"}]
+    turns = client.chat.completions.create(messages=messages, **asked)  # type: ignore[call-overload]
+    assert [choice.index for choice in turns.choices] == [0, 1, 2]
+    words = dict.fromkeys(range(3), "")
+    for chunk in client.chat.completions.create(messages=messages, stream=True, **asked):  # type: ignore[call-overload]
+        for choice in chunk.choices:
+            words[choice.index] += choice.delta.content or ""
+    assert words == {choice.index: choice.message.content for choice in turns.choices}
 
 
 def test_errors_are_the_clients_own(client: openai.OpenAI) -> None:
