@@ -24,6 +24,7 @@ from gpt.serve.config import ServeConfig
 from gpt.serve.errors import ApiError, install_error_handlers
 from gpt.serve.event_stream import EventStream, events, unless_client_leaves
 from gpt.serve.limits import Limits
+from gpt.serve.playground import playground_routes
 from gpt.serve.reply import Reply
 from gpt.serve.schemas import COMPLETION_MAX_TOKENS, ChatRequest, CompletionRequest, GenerationRequest
 from gpt.serve.slot import GenerationSlot, QueueFull, Ticket
@@ -39,6 +40,7 @@ def create_app(model: OpenModel, config: ServeConfig) -> FastAPI:
     app.add_middleware(Limits, config=config)
     install_error_handlers(app)
     app.state.slot = GenerationSlot(config.max_waiting)
+    app.include_router(playground_routes({model.name: model}))
     probe = anyio.Semaphore(1)
     card = _card(model)
 
