@@ -151,9 +151,10 @@ def look(text: str, layer: int | None, opened: OpenModel) -> dict[str, Any]:
     layers = range(config.n_layers) if layer is None else range(layer, layer + 1)
     n_weights = len(layers) * config.n_heads * len(ids) * (len(ids) + 1) // 2
     if n_weights > MAX_ATTENTION_WEIGHTS:
+        n_heads = len(layers) * config.n_heads
         message = (
-            f"layer: all {len(layers) * config.n_heads} heads over {len(ids)} tokens are {n_weights:,} weights, "
-            f"but {MAX_ATTENTION_WEIGHTS:,} at most are sent; name one of 0..{config.n_layers - 1}"
+            f"layer: {n_heads} heads over {len(ids)} tokens are {n_weights:,} weights, but "
+            f"{MAX_ATTENTION_WEIGHTS:,} at most are sent; name one of 0..{config.n_layers - 1}"
         )
         raise ApiError(400, message, code="too_many_weights", param="layer")
     weights = head_weights(opened.model, torch.tensor([ids], device=opened.device))

@@ -1,5 +1,6 @@
 """`rawgpt chat`: scripted sessions through a pipe and on a pseudo-terminal."""
 
+import fcntl
 import io
 import json
 import os
@@ -9,6 +10,7 @@ import select
 import signal
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
@@ -188,9 +190,15 @@ def test_a_session_on_a_terminal(tmp_path: Path, modern: ModelConfig, tokenizer:
     command = [sys.executable, "-m", "rawgpt", "chat", "--max-tokens", "4000", "--seed", "1"]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TERM": "dumb"}
     process = subprocess.Popen(
-        command, cwd=tmp_path, env=environment, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
-        preexec_fn=lambda: __import__("fcntl").ioctl(0, __import__("termios").TIOCSCTTY, 0),
-    )  # fmt: skip
+        command,
+        cwd=tmp_path,
+        env=environment,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # Ctrl-C comes from a controlling terminal
+    )
     os.close(theirs)
     seen = ""
 

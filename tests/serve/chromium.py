@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 ARGUMENTS = ("--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0", "--no-first-run")
+API = r"//[^/]+/(v1|playground)/"
 PATIENCE_S = 60.0
 """A page that shows nothing for so long will not show it any more, however busy the machine is."""
 
@@ -103,7 +104,10 @@ class Page:
 
     @property
     def complaints(self) -> list[str]:
-        """What went wrong in the page: exceptions, and what its policy or the network refused."""
+        """What went wrong in the page: exceptions, what its policy refused, files that are not there.
+
+        An error that the API answers is none: the page is there to say it.
+        """
         said = []
         for event in self._browser.events:
             if event.get("sessionId") != self._session:
@@ -111,8 +115,11 @@ class Page:
             if event["method"] == "Runtime.exceptionThrown":
                 details = event["params"]["exceptionDetails"]
                 said.append(details.get("exception", {}).get("description", details["text"]))
-            if event["method"] == "Log.entryAdded" and event["params"]["entry"]["level"] == "error":
-                said.append(event["params"]["entry"]["text"])
+            if event["method"] == "Log.entryAdded":
+                entry = event["params"]["entry"]
+                is_answer = entry["source"] == "network" and re.search(API, entry.get("url", ""))
+                if entry["level"] == "error" and not is_answer:
+                    said.append(entry["text"])
         return said
 
     @property

@@ -25,6 +25,11 @@ export function startAttention() {
   });
   byId("attention-model").addEventListener("change", showLayers);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", showHeads);
+  byId("head-grid").addEventListener("keydown", (event) => {
+    const wide = byId("head-grid").firstElementChild?.querySelectorAll("button").length ?? 1;
+    walk(event, byId("head-grid"), { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -wide, ArrowDown: wide });
+  });
+  byId("head-strip").addEventListener("keydown", (event) => walk(event, byId("head-strip"), { ArrowLeft: -1, ArrowRight: 1 }));
   const canvas = byId("head-canvas");
   canvas.addEventListener("pointermove", (event) => {
     const at = (offset) => Math.floor((offset - MARGIN) / cell);
@@ -70,9 +75,19 @@ async function draw() {
   showHeads();
 }
 
+// One Tab stop for many buttons: the arrow keys choose among them.
+function walk(event, group, steps) {
+  const buttons = [...group.querySelectorAll("button")];
+  const next = buttons[buttons.indexOf(event.target) + (steps[event.key] ?? NaN)];
+  if (!next) return;
+  event.preventDefault();
+  next.focus();
+  next.click();
+}
+
 function showHeads() {
   if (!shown) return;
-  const layers = Map.groupBy ? Map.groupBy(shown.heads, (one) => one.layer) : group(shown.heads);
+  const layers = byLayer(shown.heads);
   const rows = [...layers].map(([layer, heads]) =>
     element("div", { className: "layer" }, element("span", { className: "note" }, `layer ${layer}`), ...heads.map(thumbnail)),
   );
@@ -81,7 +96,7 @@ function showHeads() {
   showLarge();
 }
 
-function group(heads) {
+function byLayer(heads) {
   const layers = new Map();
   for (const one of heads) layers.set(one.layer, [...(layers.get(one.layer) ?? []), one]);
   return layers;
@@ -94,9 +109,13 @@ function thumbnail(one) {
   paint(context, one, 0, 1);
   const button = element("button", { type: "button", title: `layer ${one.layer}, head ${one.head}`, "aria-pressed": String(one === head) }, canvas);
   button.setAttribute("aria-label", `layer ${one.layer}, head ${one.head}`);
+  button.tabIndex = one === head ? 0 : -1;
   button.addEventListener("click", () => {
     head = one;
-    for (const other of byId("head-grid").querySelectorAll("button")) other.setAttribute("aria-pressed", String(other === button));
+    for (const other of byId("head-grid").querySelectorAll("button")) {
+      other.setAttribute("aria-pressed", String(other === button));
+      other.tabIndex = other === button ? 0 : -1;
+    }
     showLarge();
   });
   return button;
@@ -132,6 +151,7 @@ function read(row, column) {
   const weights = head.weights[row];
   byId("head-strip").childNodes.forEach((span, i) => {
     span.setAttribute("aria-pressed", String(i === row));
+    span.tabIndex = i === row ? 0 : -1;
     span.style.setProperty("--w", i <= row ? weights[i].toFixed(3) : "0");
   });
   const said = (i) => `${visible(shown.tokens[i])} ${percent(weights[i])}`;

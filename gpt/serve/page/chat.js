@@ -63,7 +63,8 @@ async function ask(question) {
     body.append(element("span", { className: "given" }, question), answer.tokens.root);
   }
   const notice = element("p", { className: "note", hidden: true });
-  node.append(body, answer.stats, answer.error, notice);
+  node.append(body, answer.error, notice);
+  byId("chat-live").replaceChildren(answer.stats); // under the growing text it would move with every line
   try {
     dials = readDials();
   } catch (error) {
@@ -76,8 +77,8 @@ async function ask(question) {
   if (dials && text.value === question) text.value = "";
   byId("chat-log").append(node);
   scrollDown(true);
+  if (!dials) return void answer.error.before(answer.stats); // nothing was asked; the text is still in its field
   const turn = { question, answer, isChat, node };
-  if (!dials) return void turns.push(turn);
   running = new AbortController();
   showState();
   let error;
@@ -85,6 +86,8 @@ async function ask(question) {
     const messages = isChat ? messagesOf(question) : undefined;
     error = await answer.run({ model, messages, text: question, dials }, running.signal, () => scrollDown(false));
   } while (isChat && forgetOldest(error, answer, notice));
+  answer.error.before(answer.stats);
+  scrollDown(false);
   turns.push(turn);
   running = null;
   showState();

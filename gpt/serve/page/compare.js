@@ -61,7 +61,7 @@ async function run() {
       const answer = new Answer(`Answer of ${model}`);
       const isChat = models.get(model).can_chat;
       const given = isChat ? [] : [element("span", { className: "given" }, text)];
-      output.replaceChildren(element("div", { className: "answer" }, ...given, answer.tokens.root), answer.stats, answer.error);
+      output.replaceChildren(answer.stats, answer.error, element("div", { className: "answer" }, ...given, answer.tokens.root));
       return answer.run({ model, messages: isChat ? messages : undefined, text, dials }, running.signal);
     }),
   );
