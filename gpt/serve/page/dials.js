@@ -24,8 +24,8 @@ export function showDials() {
     const label = element("label", { htmlFor: dial.name, title: dial.title ?? "" }, dial.label);
     rows.append(element("div", { className: "dial" }, label, slider, number));
   }
-  const seed = element("input", { type: "number", id: "seed", step: 1, placeholder: "random" });
-  rows.append(element("div", { className: "dial" }, element("label", { htmlFor: "seed" }, "seed"), element("span"), seed));
+  const seed = element("input", { type: "number", id: "seed", step: 1, placeholder: "random", className: "across" });
+  rows.append(element("div", { className: "dial" }, element("label", { htmlFor: "seed" }, "seed"), seed));
   byId("key").value = apiKey();
   byId("key").addEventListener("change", () => setApiKey(byId("key").value.trim()));
   byId("shade").addEventListener("change", () => document.body.classList.toggle("shaded", byId("shade").checked));
