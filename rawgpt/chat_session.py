@@ -41,7 +41,10 @@ class ChatSession:
         self.opened, self.sampling, self.is_terminal = opened, sampling, is_terminal
         self.context = opened.model.config.max_seq_len
         self.conversation = Conversation(opened.tokenizer, self.context, system)
-        self.engine = BatchEngine(opened.model, BatchConfig(max_running=1), device=opened.device)
+        block_tokens = BatchConfig().block_tokens
+        cache_tokens = -(-self.context // block_tokens) * block_tokens  # one chat, whole, and no more
+        config = BatchConfig(max_running=1, cache_tokens=cache_tokens)
+        self.engine = BatchEngine(opened.model, config, device=opened.device)
         self.exit_code = 0
         self._commands: dict[str, Callable[[str], None]] = {
             "/help": lambda rest: self.note(HELP),

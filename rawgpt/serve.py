@@ -1,58 +1,84 @@
-"""`rawgpt serve`: the HTTP API over one model."""
+"""`rawgpt serve`: the HTTP API over one or several models."""
 
 import errno
+import os
 import socket
-import sys
+from dataclasses import replace
 from typing import Annotated
 
 from typer import Option
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-DRAIN_S = 5
+KEYS_VARIABLE = "RAWGPT_API_KEYS"
 
 
 def serve(
-    model: Annotated[str, Option(help="A stage, a folder, a .gguf file or smollm2-135m.")] = "pretrain",
+    model: Annotated[
+        list[str] | None,
+        Option(help="A stage, a folder, an adapter, a .gguf file or smollm2-135m; repeat it for several."),
+    ] = None,
     port: Annotated[int, Option(help="0 takes a free one; it is printed.")] = 8000,
-    host: Annotated[str, Option(help="Address to bind; any but loopback is open to others.")] = "127.0.0.1",
+    host: Annotated[str, Option(help="Address to bind; any but loopback needs a key.")] = "127.0.0.1",
     device: Annotated[str, Option(help="cpu, cuda or mps.")] = "cpu",
-    max_waiting: Annotated[int, Option(help="Requests that may wait; the next is answered 429.")] = 8,
+    max_running: Annotated[int, Option(help="Texts of a model that are generated together.")] = 64,
+    max_waiting: Annotated[int, Option(help="Texts that may wait for those; the next is answered 429.")] = 64,
+    max_tokens: Annotated[
+        int | None, Option(help="Most tokens of one text; else the model's context.")
+    ] = None,
+    request_timeout: Annotated[float, Option(help="Seconds that one answer may take.")] = 600.0,
+    drain: Annotated[float, Option(help="Seconds that running answers get after SIGTERM.")] = 10.0,
+    api_key: Annotated[
+        list[str] | None,
+        Option(help=f"A key that requests must bear; repeat it. {KEYS_VARIABLE}, a,b,c, is not in `ps`."),
+    ] = None,
 ) -> int:
-    """Serve a model of the DAG, of the registry or of a file over HTTP, in the shape of OpenAI's API.
+    """Serve models of the DAG, of the registry or of a file over HTTP, in the shape of OpenAI's API.
 
-    GET /health, /ready, /v1/models; POST /v1/completions, /v1/chat/completions (`"stream": true` streams).
-    One request generates at a time, the others wait. Ctrl-C ends it.
+    GET /health, /ready, /metrics, /v1/models; POST /v1/completions, /v1/chat/completions (`"stream": true`
+    streams). Requests that run at once are generated together. An adapter whose base is served too shares
+    its weights. Ctrl-C lets what runs end.
 
-    Example: `rawgpt serve --model finetune --port 8000`
+    Example: `rawgpt serve --model finetune --model pretrain --port 8000`
     """
     from gpt.serve.config import ServeConfig
 
     if not 0 <= port < 2**16:
         raise ValueError(f"port: 0..65535 is needed, got {port}")
+    references = model or ["pretrain"]
+    keys = (*(api_key or ()), *_keys_of_environment())
     is_open = host not in LOOPBACK
-    if is_open:
-        config = ServeConfig(max_waiting=max_waiting, allowed_hosts=("*",))
-    else:
-        config = ServeConfig(max_waiting=max_waiting)
-    listener = _listen(host, port)  # before the model: a taken port should be known at once
-    with listener:
-        import uvicorn
-
-        from gpt.catalog.open_model import open_model
-        from gpt.serve.app import create_app
-
-        application = create_app(open_model(model, device=device), config)
-        if is_open:
-            print(f"anyone who reaches {host} may use it: there are no keys", file=sys.stderr)
-        shown = f"[{host}]" if ":" in host else host
-        print(f"{model} on http://{shown}:{listener.getsockname()[1]}", flush=True)
-        server = uvicorn.Server(
-            uvicorn.Config(
-                application, log_level="info", timeout_graceful_shutdown=DRAIN_S, server_header=False
-            )
+    if is_open and not keys:
+        raise ValueError(
+            f"host: {host} is open to others and there is no key; set {KEYS_VARIABLE}, "
+            f"such as `{KEYS_VARIABLE}=$(openssl rand -hex 24)`, or leave --host out"
         )
-        server.run(sockets=[listener])
+    config = ServeConfig(
+        max_running=max_running,
+        max_waiting=max_waiting,
+        max_tokens=max_tokens,
+        request_timeout_s=request_timeout,
+        drain_s=drain,
+        api_keys=keys,
+    )
+    if is_open:
+        config = replace(config, allowed_hosts=("*",))
+    listener = _listen(host, port)  # before the models: a taken port should be known at once
+    with listener:
+        from gpt.serve.app import create_app
+        from gpt.serve.http_server import http_server
+        from gpt.serve.open_models import open_models
+
+        application = create_app(open_models(references, device=device), config)
+        shown = f"[{host}]" if ":" in host else host
+        names = ", ".join(application.state.models)
+        print(f"{names} on http://{shown}:{listener.getsockname()[1]}", flush=True)
+        http_server(application, config).run(sockets=[listener])
     return 0
+
+
+def _keys_of_environment() -> list[str]:
+    """Return the keys of the environment, which are parted by commas."""
+    return [key.strip() for key in os.environ.get(KEYS_VARIABLE, "").split(",") if key.strip()]
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -1,52 +1,28 @@
-"""Many requests at once: each call of `step` brings every running one a token further.
+"""Many requests at once: one forward pass a step over all that run, whatever their lengths.
+
+A step feeds one token of each request that generates, and up to `max_prompt_tokens` of prompts beside them,
+so a long prompt does not hold the others up (schedule.py). Keys and values lie in blocks (paged_cache.py):
+beginnings that requests have in common are computed once.
 
 Token ids only, one thread, no clock and no queue's limit: those are the server's. The result of a request
-does not depend on its neighbours.
+does not depend on its neighbours, beyond the rounding of a matrix product of more rows.
 """
 
 from collections import deque
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
-from gpt.generate.config import SamplingConfig
-from gpt.generate.engine import Step, check_prompt, next_logits, step_of
-from gpt.generate.sampling import Sampler
-from gpt.model.kv_cache import KVCache
+from gpt.generate.config import BatchConfig, SamplingConfig
+from gpt.generate.engine import Step, check_prompt, step_of
+from gpt.generate.paged_cache import Chunk, PagedCache, PagedPass
+from gpt.generate.request import Request
+from gpt.generate.sampling import choose_all
+from gpt.generate.schedule import Schedule
 from gpt.model.transformer import Transformer
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class BatchConfig:
-    """How much is held at once."""
-
-    max_running: int = 64
-    """Requests that decode together; the others wait in order."""
-
-    def __post_init__(self) -> None:
-        if self.max_running < 1:
-            raise ValueError(f"max_running: at least 1 is needed, got {self.max_running}")
-
-
-class Request:
-    """One request inside the engine; equal only to itself."""
-
-    def __init__(
-        self,
-        prompt_ids: Sequence[int],
-        sampling: SamplingConfig,
-        stop_ids: Collection[int],
-        n_alternatives: int,
-    ) -> None:
-        self.prompt_ids = tuple(prompt_ids)
-        self.sampling = sampling
-        self.stop_ids = frozenset(stop_ids)
-        self.n_alternatives = n_alternatives
-        self.token_ids: list[int] = []
-        """Generated so far."""
-        self.sampler = Sampler(sampling)
-        self.cache: KVCache | None = None
+__all__ = ["BatchConfig", "BatchEngine", "Request", "Step"]
 
 
 class BatchEngine:
@@ -56,9 +32,27 @@ class BatchEngine:
         self, model: Transformer, config: BatchConfig, *, device: torch.device | str = "cpu"
     ) -> None:
         assert not model.training, "call model.eval() first: dropout would change the text"
-        self.model, self.config, self.device = model, config, device
-        self.waiting: deque[Request] = deque()
-        self.running: list[Request] = []
+        n_blocks = config.cache_tokens // config.block_tokens
+        if n_blocks * config.block_tokens < model.config.max_seq_len:
+            raise ValueError(
+                f"cache_tokens: {config.cache_tokens} in blocks of {config.block_tokens} do not hold one "
+                f"context of {model.config.max_seq_len}; give more"
+            )
+        self.model, self.config = model, config
+        self.schedule = Schedule(config, n_blocks)
+        self.cache = PagedCache(
+            model.config, n_blocks, config.block_tokens, device=device, dtype=model.embed.weight.dtype
+        )
+
+    @property
+    def waiting(self) -> deque[Request]:
+        """Requests that have not begun, the next one first."""
+        return self.schedule.waiting
+
+    @property
+    def running(self) -> list[Request]:
+        """Requests that hold blocks, the oldest first."""
+        return self.schedule.running
 
     @property
     def has_work(self) -> bool:
@@ -81,42 +75,53 @@ class BatchEngine:
 
     def cancel(self, request: Request) -> None:
         """Forget a request and free what it holds; one that has ended is no error."""
-        if request in self.waiting:
-            self.waiting.remove(request)
-        if request in self.running:
-            self._end(request)
+        self.schedule.leave(request)
 
     def step(self) -> list[tuple[Request, Step]]:
-        """Bring every running request one token further; the ended ones leave.
+        """Compute one pass; return the new token of each request that got one. The ended ones leave.
 
-        Raises FloatingPointError when logits are not finite.
+        A step that reads prompts alone returns nothing. Raises FloatingPointError when logits are not
+        finite: the weights are damaged.
         """
-        while self.waiting and len(self.running) < self.config.max_running:
-            request = self.waiting.popleft()
-            request.cache = KVCache(
-                self.model.config, 1, device=self.device, dtype=self.model.embed.weight.dtype
-            )
-            self.running.append(request)
+        plan = self.schedule.plan()
+        if not plan:
+            return []
+        is_ready = [n == request.n_fresh for request, n in plan.items()]
+        logits = self._forward(plan, is_ready)  # (R, V)
+        self.schedule.computed(plan)
+        ready = [request for request, flag in zip(plan, is_ready, strict=True) if flag]
+        if not ready:
+            return []
+        token_ids = choose_all([r.sampler for r in ready], logits, [r.seen for r in ready])
+        logprobs = logits.log_softmax(dim=-1)  # (R, V)
         steps = []
-        for request in list(self.running):
-            assert request.cache is not None
-            fresh = request.token_ids[-1:] or list(request.prompt_ids)
-            logits = next_logits(self.model, torch.tensor([fresh], device=self.device), request.cache)  # (V,)
-            token_id = request.sampler.choose(logits, {*request.prompt_ids, *request.token_ids})
-            request.token_ids.append(token_id)
+        for request, token_id, row in zip(ready, token_ids, logprobs, strict=True):
+            request.add(token_id)
             step = step_of(
-                logits,
+                row,
                 token_id,
                 n_alternatives=request.n_alternatives,
                 is_stop=token_id in request.stop_ids,
                 is_full=len(request.token_ids) == request.sampling.max_tokens
-                or request.cache.length == self.model.config.max_seq_len,
+                or request.n_computed == self.model.config.max_seq_len,
             )
             steps.append((request, step))
             if step.finish_reason is not None:
-                self._end(request)
+                self.schedule.leave(request)
         return steps
 
-    def _end(self, request: Request) -> None:
-        self.running.remove(request)
-        request.cache = None
+    @torch.inference_mode()
+    def _forward(self, plan: dict[Request, int], is_ready: Sequence[bool]) -> Tensor:
+        """Feed each request's next tokens; return the ready ones' logits (R, V), fp32, on the CPU."""
+        chunks = [
+            Chunk(
+                token_ids=request.fresh_ids(n),
+                start=request.n_computed,
+                last_id=request.last_id,
+                blocks=request.blocks,
+            )
+            for request, n in plan.items()
+        ]
+        view = PagedPass(self.cache, chunks, self.model.config.n_heads)
+        x = self.model.hidden_states(view.token_ids, view)[0]  # (N, C)
+        return self.model.logits(x[view.lasts[torch.tensor(is_ready)]]).float().cpu()

@@ -1,4 +1,4 @@
-"""The dials of sampling. Standard library only, so that a DVC dep on them stays cheap."""
+"""The dials of sampling and of batching. Standard library only, so that a DVC dep on them stays cheap."""
 
 import math
 from dataclasses import dataclass
@@ -44,3 +44,29 @@ class SamplingConfig:
             raise ValueError(f"top_p: 0 < top_p <= 1 is needed, got {self.top_p}")
         if not 0 <= self.min_p <= 1:
             raise ValueError(f"min_p: 0 <= min_p <= 1 is needed, got {self.min_p}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BatchConfig:
+    """How much is held at once."""
+
+    max_running: int = 64
+    """Requests that decode together; the others wait in order."""
+    cache_tokens: int = 16384
+    """Positions whose keys and values are held, of all requests together; at least one full context."""
+    block_tokens: int = 16
+    """Positions of one block: what is allocated, shared and given back at a time."""
+    max_prompt_tokens: int = 256
+    """Most prompt tokens that a step computes beside the tokens being generated."""
+    reuse_prefixes: bool = True
+    """Keep full blocks for later requests that begin alike."""
+
+    def __post_init__(self) -> None:
+        for name in ("max_running", "block_tokens", "cache_tokens"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: at least 1 is needed, got {getattr(self, name)}")
+        if self.max_prompt_tokens < self.block_tokens:
+            raise ValueError(
+                f"max_prompt_tokens: at least one block of {self.block_tokens} is needed, "
+                f"got {self.max_prompt_tokens}"
+            )

@@ -80,7 +80,7 @@ def _decode(
         logits = next_logits(model, torch.tensor([fresh], device=device), cache)  # (V,)
         token_id = sampler.choose(logits, seen)
         step = step_of(
-            logits,
+            logits.log_softmax(0),
             token_id,
             n_alternatives=n_alternatives,
             is_stop=token_id in stop_ids,
@@ -93,14 +93,16 @@ def _decode(
         fresh = [token_id]
 
 
-def step_of(logits: Tensor, token_id: int, *, n_alternatives: int, is_stop: bool, is_full: bool) -> Step:
-    """Return the step in which token_id was chosen from logits (V,)."""
-    logprobs = logits.log_softmax(0)  # (V,)
-    best = logprobs.topk(min(n_alternatives, len(logits)))
+def step_of(logprobs: Tensor, token_id: int, *, n_alternatives: int, is_stop: bool, is_full: bool) -> Step:
+    """Return the step in which token_id was chosen; logprobs (V,) are the model's own."""
+    alternatives: tuple[tuple[int, float], ...] = ()
+    if n_alternatives:
+        best = logprobs.topk(min(n_alternatives, len(logprobs)))
+        alternatives = tuple(zip(best.indices.tolist(), best.values.tolist(), strict=True))
     return Step(
         token_id=token_id,
         logprob=float(logprobs[token_id]),
-        alternatives=tuple(zip(best.indices.tolist(), best.values.tolist(), strict=True)),
+        alternatives=alternatives,
         finish_reason="stop" if is_stop else "length" if is_full else None,
     )
 

@@ -1,4 +1,4 @@
-"""From the logits of one position to one token id.
+"""From the logits of one position to one token id, for one row or many.
 
 The order of the dials is the one users know from other engines: repetition penalty, temperature, top-k,
 top-p, min-p. Not here: the forward pass (engine.py).
@@ -6,7 +6,7 @@ Sources: Keskar et al. 2019, section 4.1 (repetition penalty); Fan et al. 2018 (
 (top-p); Nguyen et al. 2024 (min-p).
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -61,14 +61,53 @@ class Sampler:
         self.sampling = sampling
         self.generator = torch.Generator().manual_seed(sampling.seed)
 
-    def choose(self, logits: Tensor, seen: Iterable[int]) -> int:
-        """Choose a token id from CPU logits (V,).
+    def uniform(self) -> float:
+        """Return the next number in 0..1 of this request's own."""
+        return float(torch.rand((), dtype=torch.float64, generator=self.generator))
 
-        Raises FloatingPointError when a logit is NaN or +inf: the weights are damaged.
-        """
-        if torch.isnan(logits).any() or torch.isposinf(logits).any():
-            raise FloatingPointError("the model's logits are not finite; its training diverged")
-        p = probabilities(logits, seen, self.sampling)  # (V,)
-        if self.sampling.temperature == 0:
-            return int(p.argmax())
-        return int(torch.multinomial(p, 1, generator=self.generator))
+    def choose(self, logits: Tensor, seen: Collection[int]) -> int:
+        """Choose a token id from CPU logits (V,); raises FloatingPointError as `choose_all` does."""
+        return choose_all([self], logits[None], [seen])[0]
+
+
+def choose_all(samplers: Sequence[Sampler], logits: Tensor, seen: Sequence[Collection[int]]) -> list[int]:
+    """Choose a token id for each row of CPU logits (R, V), by its own dials and its own generator.
+
+    Rows without dials that look at single tokens go together; what a row gets is what it gets alone. Raises
+    FloatingPointError when a logit is NaN or +inf: the weights are damaged.
+    """
+    if not bool((logits < torch.inf).all()):  # false for NaN too
+        raise FloatingPointError("the model's logits are not finite; its training diverged")
+    chosen = logits.argmax(dim=-1).tolist()
+    for row, (sampler, ids) in enumerate(zip(samplers, seen, strict=True)):
+        if sampler.sampling.temperature == 0 and sampler.sampling.repetition_penalty != 1:
+            chosen[row] = int(probabilities(logits[row], ids, sampler.sampling).argmax())
+    drawn = [row for row, sampler in enumerate(samplers) if sampler.sampling.temperature != 0]
+    if not drawn:
+        return chosen
+    temperatures = torch.tensor([samplers[row].sampling.temperature for row in drawn])
+    p = (logits[drawn].float() / temperatures[:, None]).softmax(dim=-1)  # (rows drawn, V)
+    for place, row in enumerate(drawn):
+        if not _is_plain(samplers[row].sampling):
+            p[place] = probabilities(logits[row], seen[row], samplers[row].sampling)
+    uniforms = torch.tensor([samplers[row].uniform() for row in drawn], dtype=torch.float64)
+    for row, token_id in zip(drawn, draw(p, uniforms).tolist(), strict=True):
+        chosen[row] = token_id
+    return chosen
+
+
+def _is_plain(sampling: SamplingConfig) -> bool:
+    """Return whether temperature is all that shapes the distribution."""
+    dials = (sampling.repetition_penalty, sampling.top_k, sampling.top_p, sampling.min_p)
+    return dials == (1, 0, 1, 0)
+
+
+def draw(p: Tensor, uniforms: Tensor) -> Tensor:
+    """Return the token (R,) of each distribution (R, V) at which its sum passes uniforms (R,) float64.
+
+    p need not sum to 1; a token of probability 0 is never drawn.
+    """
+    total = p.double().cumsum(dim=-1)  # (R, V)
+    place = torch.searchsorted(total, uniforms[:, None] * total[:, -1:], right=True)
+    last = torch.searchsorted(total, total[:, -1:].contiguous())  # the last that has a share
+    return place.minimum(last)[:, 0]

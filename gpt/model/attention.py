@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from gpt.kernels.attention_backends import attention
 from gpt.kernels.fused_kernels import fused_kernel
 from gpt.model.config import ModelConfig
-from gpt.model.kv_cache import KVCache
+from gpt.model.kv_cache import Cache
 from gpt.model.rope import apply_rope
 
 
@@ -48,7 +48,7 @@ class Attention(nn.Module):
         x: Tensor,
         rope: tuple[Tensor, Tensor] | None,
         first_values: Tensor | None = None,
-        cache: KVCache | None = None,
+        cache: Cache | None = None,
         document_ids: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Attend over x (B, T, C) and the cached positions; returns (B, T, C) and x's values.
@@ -61,10 +61,11 @@ class Attention(nn.Module):
         if self.mixes_values:
             assert first_values is not None
             v = v.lerp(first_values, self.value_mix)  # (B, T, G, D)
-        if cache is not None:
-            k, v = cache.update(self.layer, k, v)  # (B, S, G, D)
         backend = self.config.attention_backend
-        out = attention(q, k, v, backend=backend, document_ids=document_ids)  # (B, T, H, D)
+        if cache is None:
+            out = attention(q, k, v, backend=backend, document_ids=document_ids)  # (B, T, H, D)
+        else:
+            out = cache.attend(self.layer, q, k, v, backend)  # (B, T, H, D)
         return self.o_proj(out.flatten(2)), values  # (B, T, C)
 
     def project(self, x: Tensor, rope: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor, Tensor]:

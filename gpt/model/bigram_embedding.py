@@ -23,19 +23,18 @@ class BigramEmbedding(nn.Module):
         self.table = nn.Embedding(n_rows, dim)
 
     def forward(
-        self, token_ids: Tensor, last_ids: Tensor | None = None, document_ids: Tensor | None = None
+        self, token_ids: Tensor, previous_ids: Tensor | None = None, document_ids: Tensor | None = None
     ) -> Tensor:
-        """Return (B, T, C) for token_ids (B, T); `last_ids` (B,) stand before them, else the first
-        position has no pair and gets zeros, as has the first of each document with document_ids (B, T)."""
-        if last_ids is None:
+        """Return (B, T, C) for token_ids (B, T). Zeros where there is no pair: at the first of each row, or
+        of each document with document_ids (B, T), or where previous_ids (B, T) are given and are -1."""
+        if previous_ids is None:
             pairs = F.pad(self.table(self.rows(token_ids[:, :-1], token_ids[:, 1:])), (0, 0, 1, 0))
             if document_ids is not None:
                 pairs = pairs * follows_in_document(document_ids)[:, :, None]
             return pairs
         assert document_ids is None, "documents and a cached prefix do not mix"
-        previous = F.pad(token_ids, (1, -1))
-        previous[:, 0] = last_ids
-        return self.table(self.rows(previous, token_ids))
+        pairs = self.table(self.rows(previous_ids.clamp(min=0), token_ids))
+        return pairs * (previous_ids >= 0)[:, :, None]
 
     def rows(self, previous: Tensor, token_ids: Tensor) -> Tensor:
         """Return the row of each pair; shapes as given."""

@@ -6,7 +6,7 @@ from gpt.model.attention import Attention
 from gpt.model.config import ModelConfig
 from gpt.model.dropout import Dropout
 from gpt.model.feed_forward import FeedForward
-from gpt.model.kv_cache import KVCache
+from gpt.model.kv_cache import Cache
 from gpt.model.moe import MixtureOfExperts
 from gpt.model.norm import add_and_norm, make_norm
 from gpt.model.token_shift import TokenShift
@@ -33,7 +33,7 @@ class Block(nn.Module):
         x: Tensor,
         rope: tuple[Tensor, Tensor] | None,
         first_values: Tensor | None = None,
-        cache: KVCache | None = None,
+        cache: Cache | None = None,
         document_ids: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Map x (B, T, C) to (B, T, C) and the first block's values (B, T, G, D), handed on."""
@@ -44,16 +44,17 @@ class Block(nn.Module):
         return x, values if first_values is None else first_values
 
     def attention_input(
-        self, x: Tensor, cache: KVCache | None = None, document_ids: Tensor | None = None
+        self, x: Tensor, cache: Cache | None = None, document_ids: Tensor | None = None
     ) -> Tensor:
         """Return what attention sees of the residual stream x (B, T, C)."""
         h = self.attention_norm(x)
         if not self.has_shift:
             return h
-        before = None if cache is None else cache.shift(self.layer, 0, h)
-        return self.attention_shift(h, before, document_ids)
+        previous = None if cache is None else cache.previous(self.layer, 0, h)
+        return self.attention_shift(h, previous, document_ids)
 
-    def _shifted(self, h: Tensor, cache: KVCache | None, document_ids: Tensor | None) -> Tensor:
+    def _shifted(self, h: Tensor, cache: Cache | None, document_ids: Tensor | None) -> Tensor:
         if not self.has_shift:
             return h
-        return self.ffn_shift(h, None if cache is None else cache.shift(self.layer, 1, h), document_ids)
+        previous = None if cache is None else cache.previous(self.layer, 1, h)
+        return self.ffn_shift(h, previous, document_ids)

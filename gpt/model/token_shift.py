@@ -18,14 +18,15 @@ class TokenShift(nn.Module):
         super().__init__()
         self.share = nn.Parameter(torch.empty(dim))  # (C,)
 
-    def forward(self, x: Tensor, before: Tensor | None = None, document_ids: Tensor | None = None) -> Tensor:
-        """Mix x (B, T, C) with its own past; `before` (B, C) is the position ahead of x, if any.
+    def forward(
+        self, x: Tensor, previous: Tensor | None = None, document_ids: Tensor | None = None
+    ) -> Tensor:
+        """Mix x (B, T, C) with the positions before; `previous` (B, T, C) has them where x does not.
 
         With document_ids (B, T), zero stands before the first token of every document.
         """
-        previous = F.pad(x, (0, 0, 1, -1))  # (B, T, C)
-        if before is not None:
-            previous = torch.cat((before[:, None].to(x.dtype), x[:, :-1]), dim=1)
+        if previous is None:
+            previous = F.pad(x, (0, 0, 1, -1))  # (B, T, C)
         if document_ids is not None:
             previous = previous * follows_in_document(document_ids)[:, :, None]
         return x.lerp(previous, self.share.to(x.dtype))

@@ -12,7 +12,7 @@ from gpt.model.block import Block
 from gpt.model.config import ModelConfig
 from gpt.model.documents import positions_in_documents
 from gpt.model.dropout import Dropout
-from gpt.model.kv_cache import KVCache
+from gpt.model.kv_cache import Cache
 from gpt.model.loss import head_loss
 from gpt.model.norm import make_norm
 from gpt.model.rope import rope_table
@@ -44,7 +44,7 @@ class Transformer(nn.Module):
     def forward(
         self,
         token_ids: Tensor,
-        cache: KVCache | None = None,
+        cache: Cache | None = None,
         document_ids: Tensor | None = None,
         targets: Tensor | None = None,
         way: str = "chunked",
@@ -62,16 +62,16 @@ class Transformer(nn.Module):
         return self.logits(x)  # (B, T, V)
 
     def hidden_states(
-        self, token_ids: Tensor, cache: KVCache | None = None, document_ids: Tensor | None = None
+        self, token_ids: Tensor, cache: Cache | None = None, document_ids: Tensor | None = None
     ) -> Tensor:
         """Return the residual stream after the final norm, (B, T, C)."""
         assert cache is None or document_ids is None, "documents and a cached prefix do not mix"
-        start = 0 if cache is None else cache.length
-        end = start + token_ids.shape[1]
+        n = token_ids.shape[1]
+        end = n if cache is None else cache.end(n)
         if end > self.config.max_seq_len:
             raise ValueError(f"{end} tokens do not fit max_seq_len {self.config.max_seq_len}")
         x = self.embed_tokens(token_ids, cache, document_ids)  # (B, T, C)
-        rope = self.rope(start, end)
+        rope = self.rope(0, n) if cache is None else self.rope_at(cache.positions(n))
         first_values = None  # (B, T, G, D) after the first block
         for block in self.blocks:
             if self.recompute_blocks and torch.is_grad_enabled():
@@ -81,29 +81,34 @@ class Transformer(nn.Module):
             else:
                 x, first_values = block(x, rope, first_values, cache, document_ids)  # (B, T, C)
         if cache is not None:
-            cache.length, cache.last_ids = end, token_ids[:, -1]
+            cache.advance(token_ids)
         return self.final_norm(x)
 
     def embed_tokens(
-        self, token_ids: Tensor, cache: KVCache | None = None, document_ids: Tensor | None = None
+        self, token_ids: Tensor, cache: Cache | None = None, document_ids: Tensor | None = None
     ) -> Tensor:
         """Return embeddings (B, T, C) of token_ids (B, T) that follow what the cache holds."""
         x = self.embed(token_ids)  # (B, T, C)
         if self.config.position == "learned":
-            start = 0 if cache is None else cache.length
-            positions = torch.arange(start, start + token_ids.shape[1], device=token_ids.device)
+            n = token_ids.shape[1]
+            positions = torch.arange(n, device=token_ids.device) if cache is None else cache.positions(n)
             if document_ids is not None:  # rotary positions need no such reset: only differences count
                 positions = positions_in_documents(document_ids)  # (B, T)
             x = x + self.position(positions)
         if self.config.bigram_rows:
-            x = x + self.bigram(token_ids, None if cache is None else cache.last_ids, document_ids)
+            previous_ids = None if cache is None else cache.previous_ids(token_ids)  # (B, T)
+            x = x + self.bigram(token_ids, previous_ids, document_ids)
         return self.dropout(x)
 
     def rope(self, start: int, end: int) -> tuple[Tensor, Tensor] | None:
         """Return the rotary tables of positions start..end-1, or None with learned positions."""
+        return self.rope_at(slice(start, end))
+
+    def rope_at(self, positions: slice | Tensor) -> tuple[Tensor, Tensor] | None:
+        """Return the rotary tables (T, D/2) of positions (T,), or None with learned positions."""
         if self.config.position == "learned":
             return None
-        return self.rope_cos[start:end], self.rope_sin[start:end]  # type: ignore[index]
+        return self.rope_cos[positions], self.rope_sin[positions]  # type: ignore[index]
 
     def logits(self, x: Tensor) -> Tensor:
         """Project the final residual stream (B, T, C) to logits (B, T, V), softcapped if asked."""

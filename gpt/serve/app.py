@@ -1,185 +1,148 @@
-"""The HTTP API over one open model: health, models, completions, chat.
+"""The HTTP API over open models, in the shapes of OpenAI's: models, completions, chat completions.
 
-Not here: keys, metrics, batching (one request generates at a time, the others wait). It binds to the
-loopback address; whoever can reach it may use it.
+A request waits in its model's queue, and all that run are generated together (engine_thread.py). Not here:
+limits before a body is read (limits.py), keys (access.py), the socket (http_server.py).
 """
 
-import logging
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-import anyio
 from anyio import to_thread
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 
 from gpt.catalog.open_model import OpenModel
-from gpt.generate.config import SamplingConfig
-from gpt.generate.engine import generate
-from gpt.generate.generate_text import Piece, generate_text
+from gpt.serve.access import Access
+from gpt.serve.answer import answer, check_request, jobs_of
 from gpt.serve.chat import ChatReply
 from gpt.serve.completions import CompletionReply
 from gpt.serve.config import ServeConfig
-from gpt.serve.errors import ApiError, install_error_handlers
-from gpt.serve.event_stream import EventStream, events, unless_client_leaves
+from gpt.serve.drain import Drain, RefuseWhenDraining
+from gpt.serve.echo import NO_ECHO, Echo, echo_of
+from gpt.serve.engine_thread import EngineThread
+from gpt.serve.errors import ApiError, install_error_handlers, refusing
+from gpt.serve.health import health_routes
 from gpt.serve.limits import Limits
+from gpt.serve.metrics import CountRequests, Metrics
 from gpt.serve.playground import playground_routes
-from gpt.serve.reply import Reply
-from gpt.serve.schemas import COMPLETION_MAX_TOKENS, ChatRequest, CompletionRequest, GenerationRequest
-from gpt.serve.slot import GenerationSlot, QueueFull, Ticket
+from gpt.serve.schemas import COMPLETION_MAX_TOKENS, ChatRequest, CompletionRequest
 from gpt.tokenizer.chat_template import encode_prompt
 
-log = logging.getLogger("uvicorn.error")
-READY = SamplingConfig(max_tokens=1, seed=0, temperature=0.0)
 
+def create_app(models: Sequence[OpenModel], config: ServeConfig) -> FastAPI:
+    """Return the application that serves `models`; a request that names none gets the first.
 
-def create_app(model: OpenModel, config: ServeConfig) -> FastAPI:
-    """Return the application that serves `model`."""
-    app = FastAPI(title="rawgpt", version=_version(), docs_url=None, redoc_url=None)
-    app.add_middleware(Limits, config=config)
+    `app.state.models` has them by name, `app.state.engines.call` runs a function of one beside its engine.
+    """
+    metrics = Metrics()
+    engines = EngineThread(models, config, metrics)
+    drain = Drain(engines, config.drain_s)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        await to_thread.run_sync(engines.close)
+
+    app = FastAPI(title="rawgpt", version=_version(), docs_url=None, redoc_url=None, lifespan=lifespan)
+    app.state.models = {opened.name: opened for opened in models}
+    app.state.engines, app.state.drain = engines, drain
+    for middleware in (  # the last is the outermost
+        partial(Limits, config=config),
+        partial(RefuseWhenDraining, drain=drain),
+        partial(Access, api_keys=config.api_keys),
+        partial(CountRequests, metrics=metrics),
+    ):
+        app.add_middleware(middleware)
     install_error_handlers(app)
-    app.state.slot = GenerationSlot(config.max_waiting)
-    app.include_router(playground_routes({model.name: model}))
-    probe = anyio.Semaphore(1)
-    card = _card(model)
+    app.include_router(health_routes(engines, metrics, drain))
+    app.include_router(playground_routes(app.state.models, engines.call))
+    cards = {opened.name: _card(opened) for opened in models}
 
-    @app.get("/health")
-    async def health() -> dict[str, str]:
-        """The process answers."""
-        return {"status": "ok"}
-
-    @app.get("/ready")
-    async def ready() -> dict[str, Any]:
-        """The model generates: one token is made for this answer, beside the queue."""
-        async with probe:
-            try:
-                token_id = await to_thread.run_sync(_one_token, model)
-            except Exception as error:
-                log.exception("the readiness probe failed")
-                raise ApiError(503, "the model cannot generate", code="not_ready") from error
-        return {"status": "ready", "model": model.name, "token_id": token_id}
+    def named(name: str | None) -> OpenModel:
+        """Return a served model; raises ApiError 404."""
+        if name is None:
+            return models[0]
+        if name not in cards:
+            message = f"model: {name!r} is not served here; {', '.join(cards)} is"
+            raise ApiError(404, message, code="model_not_found", param="model")
+        return app.state.models[name]
 
     @app.get("/v1/models")
-    async def models() -> dict[str, Any]:
-        """The one model that is served."""
-        return {"object": "list", "data": [card]}
+    async def list_models() -> dict[str, Any]:
+        """The models that are served."""
+        return {"object": "list", "data": list(cards.values())}
 
     @app.get("/v1/models/{name}")
     async def one_model(name: str) -> dict[str, Any]:
         """The card of a model."""
-        _check_model(name, model)
-        return card
+        return cards[named(name).name]
 
     @app.post("/v1/completions")
     async def complete(body: CompletionRequest, request: Request) -> Response:
-        """Continue a text."""
-        _check_model(body.model, model)
-        prompt_ids = await to_thread.run_sync(_completion_prompt, body, model)
-        reply = CompletionReply(model, len(prompt_ids), wants_logprobs=body.logprobs is not None)
-        return await answer(request, body, prompt_ids, reply, COMPLETION_MAX_TOKENS, body.logprobs or 0)
+        """Continue texts."""
+        opened = named(body.model)
+        prompts = await to_thread.run_sync(_completion_prompts, body, opened)
+        check_request(body, prompts, opened, config)
+        max_tokens = COMPLETION_MAX_TOKENS if body.max_tokens is None else body.max_tokens
+        jobs = jobs_of(body, prompts, opened, max_tokens, body.logprobs or 0) if max_tokens else []
+        reply = CompletionReply(
+            opened,
+            prompts,
+            body.n,
+            wants_logprobs=body.logprobs is not None,
+            echoes=await echoes(body, prompts, opened) if body.echo else (),
+        )
+        return await answer(request, engines, body, opened.name, jobs, reply)
 
     @app.post("/v1/chat/completions")
     async def chat(body: ChatRequest, request: Request) -> Response:
         """Speak the assistant's next turn."""
-        _check_model(body.model, model)
+        opened = named(body.model)
         messages = [message.model_dump() for message in body.messages]
-        prompt_ids = await to_thread.run_sync(_refusing, encode_prompt, model.tokenizer, messages)
-        reply = ChatReply(model, len(prompt_ids), wants_logprobs=body.logprobs)
-        context = model.model.config.max_seq_len
-        return await answer(request, body, prompt_ids, reply, context, body.top_logprobs)
+        prompt_ids = await to_thread.run_sync(refusing, encode_prompt, opened.tokenizer, messages)
+        check_request(body, [prompt_ids], opened, config)
+        max_tokens = _room(opened) if body.asked_tokens is None else body.asked_tokens
+        jobs = jobs_of(body, [prompt_ids], opened, max_tokens, body.top_logprobs)
+        reply = ChatReply(opened, [prompt_ids], body.n, wants_logprobs=body.logprobs)
+        return await answer(request, engines, body, opened.name, jobs, reply)
 
-    async def answer(
-        request: Request,
-        body: GenerationRequest,
-        prompt_ids: Sequence[int],
-        reply: Reply,
-        default_max_tokens: int,
-        n_alternatives: int,
-    ) -> Response:
-        """Check everything, take a place in the queue, then generate: streamed or whole."""
-        sampling = _refusing(body.sampling, default_max_tokens)
-        context = model.model.config.max_seq_len
-        if len(prompt_ids) > context:
-            message = f"prompt: {len(prompt_ids)} tokens do not fit the context of {context}; shorten it"
-            raise ApiError(400, message, code="context_length_exceeded", param="prompt")
-        steps = _refusing(
-            generate_text,
-            model.model,
-            model.tokenizer,
-            prompt_ids,
-            sampling,
-            stop=body.stop,
-            device=model.device,
-            n_alternatives=n_alternatives,
-        )
-        ticket = _take(app.state.slot, config)
-        pieces = ticket.in_turn(steps)
-        if body.stream:
-            return EventStream(events(reply, pieces, usage=body.stream_options.include_usage), ticket)
+    def _room(opened: OpenModel) -> int:
+        """Return how many tokens a chat may have that says nothing of it."""
+        return min(opened.model.config.max_seq_len, config.max_tokens or opened.model.config.max_seq_len)
 
-        async def collect() -> list[Piece]:
-            return [piece async for piece in pieces]
-
-        try:
-            whole = await unless_client_leaves(request, collect)
-        finally:
-            ticket.give_back()
-        return JSONResponse(reply.whole(whole))
+    async def echoes(body: CompletionRequest, prompts: Sequence[list[int]], opened: OpenModel) -> list[Echo]:
+        """Return the prompts' echoes, made in the engines' thread: logprobs need the model."""
+        made = []
+        for prompt, prompt_ids in zip(body.prompt, prompts, strict=True):
+            echo = partial(echo_of, prompt_ids=prompt_ids, n_alternatives=body.logprobs)
+            made.append(await engines.call(opened.name, echo) if prompt else NO_ECHO)
+        return made
 
     return app
 
 
-def _take(slot: GenerationSlot, config: ServeConfig) -> Ticket:
-    try:
-        return slot.take()
-    except QueueFull:
-        raise ApiError(
-            429,
-            f"{config.max_waiting} requests wait already; try again later",
-            code="queue_full",
-            headers={"Retry-After": str(config.retry_after_s)},
-        ) from None
+def _completion_prompts(body: CompletionRequest, opened: OpenModel) -> list[list[int]]:
+    """Return the ids of a completion's prompts; an empty text begins a new document."""
+    return [
+        (refusing(opened.tokenizer.encode, prompt) or [opened.tokenizer.end_of_text])
+        if isinstance(prompt, str)
+        else prompt
+        for prompt in body.prompt
+    ]
 
 
-def _refusing(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Call; a ValueError, which names its key in front of a colon, becomes a 400."""
-    try:
-        return function(*args, **kwargs)
-    except ValueError as error:
-        key = str(error).partition(":")[0]
-        raise ApiError(
-            400, str(error), code="invalid_value", param=key if key.isidentifier() else None
-        ) from error
-
-
-def _completion_prompt(body: CompletionRequest, model: OpenModel) -> list[int]:
-    """Return the ids of a completion's prompt; an empty one begins a new document."""
-    if isinstance(body.prompt, str):
-        ids = _refusing(model.tokenizer.encode, body.prompt)
-        return ids or [model.tokenizer.end_of_text]
-    return body.prompt
-
-
-def _check_model(name: str | None, model: OpenModel) -> None:
-    if name not in (None, model.name):
-        message = f"model: {name!r} is not served here; {model.name} is"
-        raise ApiError(404, message, code="model_not_found", param="model")
-
-
-def _one_token(model: OpenModel) -> int:
-    prompt_ids = [model.tokenizer.end_of_text]
-    return next(generate(model.model, prompt_ids, READY, device=model.device)).token_id
-
-
-def _card(model: OpenModel) -> dict[str, Any]:
+def _card(opened: OpenModel) -> dict[str, Any]:
     return {
-        "id": model.name,
+        "id": opened.name,
         "object": "model",
         "created": 0,  # a checkpoint has no date: the same bytes are the same model
         "owned_by": "rawgpt",
-        "sha256": model.sha256,
-        "context_tokens": model.model.config.max_seq_len,
+        "parent": opened.info.get("base"),
+        "sha256": opened.sha256,
+        "context_tokens": opened.model.config.max_seq_len,
     }
 
 

@@ -8,34 +8,39 @@ from gpt.serve.reply import Reply
 
 
 class ChatReply(Reply):
-    """An assistant's turn; streamed as deltas after one that names the role."""
+    """Assistants' turns; each is streamed as deltas after one that names the role."""
 
     id_prefix = "chatcmpl"
     whole_object = "chat.completion"
     chunk_object = "chat.completion.chunk"
 
     def opening(self) -> list[dict[str, Any]]:
-        """Return the chunk that names the role."""
+        """Return a chunk for each choice that names the role."""
         delta = {"role": "assistant", "content": ""}
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": None}
-        return [self.envelope(self.chunk_object, [choice])]
+        choices = [
+            {"index": index, "delta": delta, "logprobs": None, "finish_reason": None}
+            for index in range(self.n_choices)
+        ]
+        return [self.envelope(self.chunk_object, [choice]) for choice in choices]
 
-    def choice(self, text: str, tokens: Sequence[TokenText], finish_reason: str | None) -> dict[str, Any]:
-        """Return the choice of a whole answer."""
+    def choice(
+        self, index: int, text: str, tokens: Sequence[TokenText], finish_reason: str | None
+    ) -> dict[str, Any]:
+        """Return a choice of a whole answer."""
         message = {"role": "assistant", "content": text, "refusal": None}
-        return self._choice("message", message, tokens, finish_reason)
+        return self._choice(index, {"message": message}, tokens, finish_reason)
 
-    def chunk_choice(self, piece: Piece) -> dict[str, Any]:
+    def chunk_choice(self, index: int, piece: Piece) -> dict[str, Any]:
         """Return the choice of a chunk; the last one may add no text."""
         delta = {"content": piece.text} if piece.text else {}
-        return self._choice("delta", delta, piece.tokens, piece.finish_reason)
+        return self._choice(index, {"delta": delta}, piece.tokens, piece.finish_reason)
 
     def _choice(
-        self, key: str, value: dict[str, Any], tokens: Sequence[TokenText], finish_reason: str | None
+        self, index: int, said: dict[str, Any], tokens: Sequence[TokenText], finish_reason: str | None
     ) -> dict[str, Any]:
         content = [self._logprob(token) for token in tokens]
         logprobs = {"content": content, "refusal": None} if self.wants_logprobs else None
-        return {"index": 0, key: value, "logprobs": logprobs, "finish_reason": finish_reason}
+        return {"index": index, **said, "logprobs": logprobs, "finish_reason": finish_reason}
 
     def _logprob(self, token: TokenText) -> dict[str, Any]:
         entry = self._entry(token.step.token_id, token.step.logprob)

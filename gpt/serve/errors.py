@@ -1,13 +1,20 @@
 """Errors in the shape that OpenAI's clients read: {"error": {message, type, param, code}}."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-KINDS = {404: "not_found_error", 429: "rate_limit_error"}
+T = TypeVar("T")
+KINDS = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    429: "rate_limit_error",
+}
 
 
 class ApiError(Exception):
@@ -42,6 +49,28 @@ class ApiError(Exception):
 
 
 FAULT = ApiError(500, "a fault of rawgpt, not of yours: see the server's log", code="internal_error")
+TIMEOUT = ApiError(504, "the answer took longer than this server lets one take", code="timeout")
+
+
+def as_api_error(error: Exception) -> ApiError:
+    """Return what a client is told of an exception."""
+    if isinstance(error, ApiError):
+        return error
+    return TIMEOUT if isinstance(error, TimeoutError) else FAULT
+
+
+def invalid_value(error: ValueError) -> ApiError:
+    """Return the 400 of a ValueError, which names its key in front of a colon."""
+    key = str(error).partition(":")[0]
+    return ApiError(400, str(error), code="invalid_value", param=key if key.isidentifier() else None)
+
+
+def refusing(function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+    """Call; a ValueError becomes a 400."""
+    try:
+        return function(*args, **kwargs)
+    except ValueError as error:
+        raise invalid_value(error) from error
 
 
 def install_error_handlers(app: FastAPI) -> None:
@@ -50,6 +79,10 @@ def install_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(ApiError)
     async def refused(request: Request, error: ApiError) -> JSONResponse:
         return error.response()
+
+    @app.exception_handler(TimeoutError)
+    async def late(request: Request, error: TimeoutError) -> JSONResponse:
+        return TIMEOUT.response()
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:

@@ -1,25 +1,21 @@
-"""Server-sent events: one `data:` line of JSON each, `data: [DONE]` at the end, whatever happened.
-
-Also the rule for clients that leave: the generation stops between two tokens and its place is freed.
-"""
+"""Server-sent events: one `data:` line of JSON each, `data: [DONE]` at the end, whatever happened."""
 
 import json
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from typing import Any, TypeVar
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from typing import Any
 
 import anyio
-from fastapi import Request
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from gpt.generate.generate_text import Piece
-from gpt.serve.errors import FAULT, ApiError
+from gpt.serve.errors import as_api_error
 from gpt.serve.reply import Reply
-from gpt.serve.slot import Ticket
+from gpt.serve.ticket import Indexed
 
-T = TypeVar("T")
 DONE = b"data: [DONE]\n\n"
+STUCK_S = 5.0
+"""How long behind its time limit an answer may wait for a client that does not read."""
 log = logging.getLogger("uvicorn.error")
 
 
@@ -28,65 +24,47 @@ def event(body: dict[str, Any]) -> bytes:
     return b"data: " + json.dumps(body, separators=(",", ":")).encode() + b"\n\n"
 
 
-async def events(reply: Reply, pieces: AsyncIterator[Piece], *, usage: bool) -> AsyncGenerator[bytes, None]:
-    """Yield the events of an answer. A fault on the way becomes an error event: the 200 is already out."""
-    n_tokens = 0
+async def events(
+    reply: Reply, pieces: AsyncIterator[list[Indexed]], *, usage: bool
+) -> AsyncGenerator[bytes, None]:
+    """Yield the events of an answer; those that are ready together go out together.
+
+    A fault on the way becomes an error event: the 200 is already out.
+    """
     try:
-        for body in reply.opening():
-            yield event(body)
-        async for piece in pieces:
-            n_tokens = piece.n_tokens
-            chunk = reply.chunk(piece)
-            if chunk is not None:
-                yield event(chunk)
+        if opening := b"".join(map(event, reply.opening())):
+            yield opening
+        async for ready in pieces:
+            chunks = (reply.chunk(index, piece) for index, piece in ready)
+            if out := b"".join(event(chunk) for chunk in chunks if chunk is not None):
+                yield out
         if usage:
-            yield event(reply.usage_chunk(n_tokens))
-    except Exception:
-        log.exception("generation failed in a stream")
-        yield event(FAULT.body)
+            yield event(reply.usage_chunk())
+    except Exception as error:  # whatever it is, the client must be told
+        refusal = as_api_error(error)
+        if refusal.status == 500:
+            log.exception("an answer failed in its stream")
+        yield event(refusal.body)
     yield DONE
 
 
 class EventStream(StreamingResponse):
-    """The streamed answer; frees its place in the queue however it ends."""
+    """The streamed answer; calls `release` however it ends."""
 
-    def __init__(self, content: AsyncGenerator[bytes, None], ticket: Ticket) -> None:
+    def __init__(
+        self, content: AsyncGenerator[bytes, None], release: Callable[[], None], time_limit_s: float
+    ) -> None:
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         super().__init__(content, media_type="text/event-stream", headers=headers)
         self._content = content
-        self._ticket = ticket
+        self._release = release
+        self._time_limit_s = time_limit_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Stream until the end or until the client leaves."""
+        """Stream until the end, until the client leaves, or until it has not read for too long."""
         try:
-            await super().__call__(scope, receive, send)
+            with anyio.move_on_after(self._time_limit_s + STUCK_S):
+                await super().__call__(scope, receive, send)
         finally:
+            self._release()
             await self._content.aclose()
-            self._ticket.give_back()
-
-
-async def unless_client_leaves(request: Request, work: Callable[[], Awaitable[T]]) -> T:
-    """Return the result of `work`; cancel it and raise ApiError 499 when the client is gone.
-
-    A task group, not asyncio's cancel: its cancelling waits for the step that runs in a thread.
-    """
-    results: list[T] = []
-    errors: list[Exception] = []
-    async with anyio.create_task_group() as group:
-
-        async def watch() -> None:
-            while (await request.receive())["type"] != "http.disconnect":
-                pass
-            group.cancel_scope.cancel()
-
-        group.start_soon(watch)
-        try:
-            results.append(await work())
-        except Exception as error:  # raised below: out of a task group it would come in a group
-            errors.append(error)
-        group.cancel_scope.cancel()
-    if errors:
-        raise errors[0]
-    if not results:
-        raise ApiError(499, "the client closed the connection", code="client_closed")
-    return results[0]

@@ -1,4 +1,7 @@
-"""What is refused before the application sees it: a foreign Host header, a body that is too long."""
+"""What is refused before the application sees it: a foreign Host header, a head or body that is too long or
+comes too slowly."""
+
+import asyncio
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -14,13 +17,19 @@ class Limits:
         self.config = config
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, or answer 400 or 413."""
+        """Pass a request on, or answer 400, 408, 413 or 431."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         try:
             self._check_host(scope)
-            body = await self._read_body(scope, receive)
+            self._check_head(scope)
+            async with asyncio.timeout(self.config.body_timeout_s):
+                body = await self._read_body(scope, receive)
+        except TimeoutError:
+            message = f"the body did not come within {self.config.body_timeout_s} s"
+            await _closing(408, message, "body_too_slow").response()(scope, receive, send)
+            return
         except ApiError as error:
             await error.response()(scope, receive, send)
             return
@@ -44,13 +53,16 @@ class Limits:
         if "*" not in allowed and name not in allowed:
             raise ApiError(400, f"host: {host!r} is not served here", code="unknown_host", param="host")
 
+    def _check_head(self, scope: Scope) -> None:
+        limit = self.config.max_header_bytes
+        size = len(scope.get("raw_path") or b"") + len(scope["query_string"])
+        if size + sum(len(key) + len(value) for key, value in scope["headers"]) > limit:
+            raise _closing(431, f"the request's head is longer than {limit} bytes", "head_too_long")
+
     async def _read_body(self, scope: Scope, receive: Receive) -> bytes | None:
         limit = self.config.max_body_bytes
-        too_long = ApiError(
-            413,
-            f"the body is longer than {limit} bytes; shorten the prompt",
-            code="body_too_long",
-            headers={"Connection": "close"},  # the rest of the body is never read
+        too_long = _closing(
+            413, f"the body is longer than {limit} bytes; shorten the prompt", "body_too_long"
         )
         claimed = next((v for k, v in scope["headers"] if k == b"content-length"), b"0")
         if claimed.isdigit() and int(claimed) > limit:
@@ -65,3 +77,8 @@ class Limits:
                 raise too_long
             if not message.get("more_body", False):
                 return bytes(body)
+
+
+def _closing(status: int, message: str, code: str) -> ApiError:
+    """Return an error that closes the connection: the rest of the request is never read."""
+    return ApiError(status, message, code=code, headers={"Connection": "close"})

@@ -13,6 +13,7 @@ from pydantic import (
     ConfigDict,
     Field,
     FiniteFloat,
+    SkipValidation,
     field_validator,
     model_validator,
 )
@@ -20,9 +21,6 @@ from pydantic import (
 from gpt.generate.config import SamplingConfig
 
 UNSUPPORTED: dict[str, Any] = {
-    "n": 1,
-    "best_of": 1,
-    "echo": False,
     "suffix": "",
     "presence_penalty": 0,
     "frequency_penalty": 0,
@@ -64,6 +62,8 @@ class GenerationRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
     model: str | None = None
+    n: int = Field(default=1, ge=1)
+    """How many texts are wanted for a prompt; text j is drawn with seed + j."""
     max_tokens: int | None = None
     temperature: FiniteFloat = 1.0
     top_p: FiniteFloat = 1.0
@@ -96,10 +96,16 @@ class GenerationRequest(BaseModel):
             raise ValueError(f"at most {MAX_STOPS} strings of 1..{MAX_STOP_CHARS} characters")
         return stops
 
-    def sampling(self, default_max_tokens: int) -> SamplingConfig:
-        """Return the dials; a seed that was not given is drawn. Raises ValueError that names the key."""
+    @property
+    def asked_tokens(self) -> int | None:
+        """The most tokens that a text may have, as it was asked for."""
+        return self.max_tokens
+
+    def sampling(self, max_tokens: int) -> SamplingConfig:
+        """Return the dials of the first text; a seed that was not given is drawn. Raises ValueError that
+        names the key."""
         return SamplingConfig(
-            max_tokens=default_max_tokens if self.max_tokens is None else self.max_tokens,
+            max_tokens=max_tokens,
             seed=secrets.randbits(63) if self.seed is None else self.seed,
             repetition_penalty=self.repetition_penalty,
             temperature=self.temperature,
@@ -112,16 +118,39 @@ class GenerationRequest(BaseModel):
 class CompletionRequest(GenerationRequest):
     """POST /v1/completions."""
 
-    prompt: Text | list[int]
+    prompt: SkipValidation[list[str] | list[list[int]]]
+    """As it may be sent: a string, a list of strings, a list of token ids, a list of such lists. Pydantic
+    would try a union's kinds in turn, with an error for each of a million ids."""
     logprobs: int | None = Field(default=None, ge=0, le=MAX_ALTERNATIVES)
     """How many alternatives of each token are wanted with their logprobs."""
+    echo: bool = False
+    """Begin the answer with the prompt; then max_tokens may be 0."""
+    best_of: int | None = None
+    """Of no use here, but OpenAI's clients send it: 1 or n."""
 
     @field_validator("prompt", mode="before")
     @classmethod
-    def _prompt_is_one(cls, prompt: Any) -> Any:
-        if isinstance(prompt, str) or (isinstance(prompt, list) and all(type(i) is int for i in prompt)):
-            return prompt
-        raise ValueError("one string or one list of token ids is expected; send several as several requests")
+    def _prompts(cls, prompt: Any) -> Any:
+        prompts = [prompt] if isinstance(prompt, str) or _are_ids(prompt) else prompt
+        if isinstance(prompts, list) and all(isinstance(p, str) for p in prompts):
+            return [_whole_unicode(p) for p in prompts]
+        if isinstance(prompts, list) and all(map(_are_ids, prompts)):
+            return prompts
+        raise ValueError(
+            "a string, a list of strings, a list of token ids or a list of such lists is expected"
+        )
+
+    @model_validator(mode="after")
+    def _fits(self) -> "CompletionRequest":
+        if self.best_of not in (None, 1, self.n):
+            raise ValueError(f"best_of: got {self.best_of}; leave it out, this server returns every text")
+        if self.max_tokens == 0 and not self.echo:
+            raise ValueError("max_tokens: at least 1 is needed, or 0 with echo: true")
+        return self
+
+
+def _are_ids(prompt: Any) -> bool:
+    return isinstance(prompt, list) and all(type(i) is int for i in prompt)
 
 
 class Message(BaseModel):
@@ -149,7 +178,7 @@ class ChatRequest(GenerationRequest):
             raise ValueError("top_logprobs: needs logprobs: true")
         return self
 
-    def sampling(self, default_max_tokens: int) -> SamplingConfig:
-        """Return the dials, as for a completion."""
-        newer = self.max_completion_tokens
-        return GenerationRequest.sampling(self, default_max_tokens if newer is None else newer)
+    @property
+    def asked_tokens(self) -> int | None:
+        """Whichever name was used."""
+        return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens

@@ -31,7 +31,7 @@ def test_token_shift_by_hand() -> None:
         shift.share.fill_(0.25)
         x = torch.tensor([[[4.0], [8.0]]])
         assert shift(x).flatten().tolist() == [3.0, 7.0]
-        assert shift(x, torch.tensor([[12.0]])).flatten().tolist() == [6.0, 7.0]
+        assert shift(x, torch.tensor([[[12.0], [4.0]]])).flatten().tolist() == [6.0, 7.0]
 
 
 def test_bigram_rows_are_the_pairs_own_or_shared_by_all_alike() -> None:
@@ -54,7 +54,7 @@ def test_bigram_embedding_by_hand() -> None:
     bigram.table.weight.copy_(torch.arange(100.0)[:, None])
     ids = torch.tensor([[3, 7, 2]])
     assert bigram(ids).flatten().tolist() == [0, 37, 72]
-    assert bigram(ids, torch.tensor([5])).flatten().tolist() == [53, 37, 72]
+    assert bigram(ids, torch.tensor([[5, 3, 7]])).flatten().tolist() == [53, 37, 72]
 
 
 @torch.no_grad()

@@ -13,8 +13,10 @@ import sys
 import termios
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from gpt.catalog.open_model import open_model
 from gpt.generate.batch_engine import BatchEngine, Request
@@ -22,6 +24,7 @@ from gpt.generate.config import SamplingConfig
 from gpt.generate.engine import Step
 from gpt.generate.generate_text import generate_text
 from gpt.model.config import ModelConfig
+from gpt.model.transformer import Transformer
 from gpt.report.plain_text import printable
 from gpt.tokenizer.chat_template import encode_prompt
 from gpt.tokenizer.tokenizer import Tokenizer
@@ -178,6 +181,37 @@ def test_ctrl_c_stops_the_answer_and_keeps_what_was_said(talk: Talk, monkeypatch
     assert signal.getsignal(signal.SIGINT) == before
 
 
+def test_a_turn_computes_its_own_tokens_only(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    modern: ModelConfig,
+    tokenizer: Tokenizer,
+) -> None:
+    """Guards: a chat whose every turn computes all turns before it again.
+
+    Of the turns before, a block of 16 positions that was not full, and the last token, may be computed anew.
+    """
+    save_tiny(tmp_path / "models/finetune/checkpoint", modern, tokenizer, max_seq_len=512, never_stops=True)
+    monkeypatch.chdir(tmp_path)
+    fed: list[int] = []
+    hidden_states = Transformer.hidden_states
+
+    def counted(self: Transformer, token_ids: torch.Tensor, *rest: Any) -> torch.Tensor:
+        fed.append(token_ids.numel())
+        return hidden_states(self, token_ids, *rest)
+
+    monkeypatch.setattr(Transformer, "hidden_states", counted)
+    argv = ["chat", "--temperature", "0", "--max-tokens", "40"]
+    code, _, _ = Talk(monkeypatch, capfd)("b" * 50, "b" * 50, "b" * 50, argv=argv)
+    assert code == 0
+    turns = [n for n in fed[1:] if n > 1]  # the first is the probe of whether the model can chat
+    question = len(encode_prompt(tokenizer, [{"role": "user", "content": "b" * 50}]))
+    assert len(turns) == 3
+    assert turns[0] == question
+    assert max(turns[1:]) <= question + 2 + 16
+
+
 def test_help_fits_a_terminal() -> None:
     """Guards: lines of our own that a terminal of 80 columns breaks."""
     assert max(len(line) for line in HELP.splitlines()) <= 80
@@ -187,7 +221,18 @@ def test_a_session_on_a_terminal(tmp_path: Path, modern: ModelConfig, tokenizer:
     """Guards: Ctrl-C that ends the program, Ctrl-D that does not, lines of ours beyond 80 columns."""
     save_tiny(tmp_path / "models/finetune/checkpoint", modern, tokenizer, max_seq_len=4096, never_stops=True)
     terminal, theirs = pty.openpty()
-    command = [sys.executable, "-m", "rawgpt", "chat", "--max-tokens", "4000", "--seed", "1"]
+    command = [
+        sys.executable,
+        "-m",
+        "rawgpt",
+        "chat",
+        "--max-tokens",
+        "4000",
+        "--seed",
+        "1",
+        "--temperature",
+        "0",
+    ]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TERM": "dumb"}
     process = subprocess.Popen(
         command,
@@ -215,7 +260,7 @@ def test_a_session_on_a_terminal(tmp_path: Path, modern: ModelConfig, tokenizer:
         expect(r"finetune: context 4096 tokens, seed 1; /help helps")
         expect("> ")
         os.write(terminal, b"hi\n")
-        expect(r"hi\r\n.{20}")  # it speaks
+        expect(r"hi\r\n(?s:.{20})")  # it speaks
         os.write(terminal, b"\x03")
         expect(r"\(stopped\)")
         expect("> ")

@@ -13,7 +13,7 @@ from gpt.serve.config import ServeConfig
 from gpt.tokenizer.tokenizer import Tokenizer
 from tests.generate.tiny_checkpoint import save_tiny
 
-CONFIG = ServeConfig(max_body_bytes=4000, max_waiting=1)
+CONFIG = ServeConfig(max_body_bytes=4000, max_running=1, max_waiting=1)
 
 
 @pytest.fixture
@@ -26,6 +26,14 @@ def opened(tmp_path: Path, modern: ModelConfig, tokenizer: Tokenizer) -> OpenMod
 @pytest.fixture
 def client(opened: OpenModel) -> Iterator[TestClient]:
     """A client of an application in this process; server faults come as answers."""
-    app = create_app(opened, CONFIG)
+    app = create_app([opened], CONFIG)
     with TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False) as client:
         yield client
+
+
+@pytest.fixture
+def endless(tmp_path: Path, modern: ModelConfig, tokenizer: Tokenizer) -> OpenModel:
+    """A model that, greedy, goes on to its context of 2,048 tokens."""
+    folder = tmp_path / "models/endless/checkpoint"
+    save_tiny(folder, modern, tokenizer, max_seq_len=2048, never_stops=True)
+    return open_model(str(folder))

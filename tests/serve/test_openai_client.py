@@ -29,7 +29,8 @@ def url(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer) -> Itera
         vocab_size=320, max_seq_len=2048, dim=32, n_layers=2, n_heads=4, n_kv_heads=2, ffn_dim=64
     )
     save_tiny(root / "models/pretrain/checkpoint", config, tokenizer, max_seq_len=2048, never_stops=True)
-    command = [sys.executable, "-m", "rawgpt", "serve", "--port", "0", "--max-waiting", "0"]
+    command = [sys.executable, "-m", "rawgpt", "serve", "--port", "0"]
+    command += ["--max-running", "1", "--max-waiting", "0"]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     log = (root / "log").open("w")
     process = subprocess.Popen(
