@@ -27,6 +27,7 @@ from gpt.serve.errors import ApiError, install_error_handlers, refusing
 from gpt.serve.health import health_routes
 from gpt.serve.limits import Limits
 from gpt.serve.metrics import CountRequests, Metrics
+from gpt.serve.playground import playground_routes
 from gpt.serve.schemas import COMPLETION_MAX_TOKENS, ChatRequest, CompletionRequest
 from gpt.tokenizer.chat_template import encode_prompt
 
@@ -57,6 +58,7 @@ def create_app(models: Sequence[OpenModel], config: ServeConfig) -> FastAPI:
         app.add_middleware(middleware)
     install_error_handlers(app)
     app.include_router(health_routes(engines, metrics, drain))
+    app.include_router(playground_routes(app.state.models, engines.call))
     cards = {opened.name: _card(opened) for opened in models}
 
     def named(name: str | None) -> OpenModel:
