@@ -1,6 +1,7 @@
-/* One token through all blocks of a Llama-shaped model with packed weights: one call and one team of threads for
-   the whole stack, where an eager step is some sixty calls a block. Norms, rotation, softmax and the residual
-   stream are float32; keys and values go to and come from the caller's cache. The matrices are int4_cpu.c's. */
+/* Tokens through the blocks of a Llama-shaped model with packed weights, where an eager step is some sixty calls a
+   block. One token of one sequence takes one call and one team of threads for the whole stack; for any rows there
+   is a call before and one behind a block's attention, which is then the caller's. Norms, rotation, softmax and the
+   residual stream are float32; keys and values go to and come from the caller. The matrices are int4_cpu.c's. */
 
 #include "int4_cpu.c"
 
@@ -211,4 +212,130 @@ void decode_step(const struct stack *stack, float *x, float *keys, float *values
     struct step t = {stack, x, keys, values, stride, position, cos, sin, scratch, scratch + shared_floats(stack),
                      own_floats(stack), team == 1};
     run(all_blocks, &t, team);
+}
+
+/* ---- any rows, one block, its attention left to the caller ---- */
+
+struct part {
+    const struct stack *stack;
+    const struct layer *layer;
+    int64_t rows;
+    float *x;               /* (rows, dim), in and out */
+    const float *cos, *sin; /* (rows, head_dim / 2) */
+    float *q, *k, *v;       /* (rows, heads, head_dim): out */
+    const float *seen;      /* (rows, dim): what attention saw, in */
+    float *scratch;
+    int alone;
+};
+
+struct many { float *added, *gate, *up, *own; struct rounded rounded; };
+
+static struct many split_scratch(const struct part *t)
+{
+    const struct stack *s = t->stack;
+    const int64_t wide = s->dim > s->ffn_dim ? s->dim : s->ffn_dim;
+    struct many m = {.added = t->scratch};
+    m.gate = m.added + t->rows * s->dim;
+    m.up = m.gate + t->rows * s->ffn_dim;
+    m.rounded.scales = m.up + t->rows * s->ffn_dim;
+    m.rounded.starts = (int32_t *)(m.rounded.scales + t->rows * (wide / 8));
+    m.rounded.q = (int8_t *)(m.rounded.starts + t->rows * (wide / 8));
+    m.own = (float *)(m.rounded.q + t->rows * wide) + (t->alone ? 0 : thread_number()) * s->dim;
+    return m;
+}
+
+/* Floats of scratch for so many rows and threads. */
+int64_t part_floats(const struct stack *s, int64_t rows, int64_t threads)
+{
+    const int64_t wide = s->dim > s->ffn_dim ? s->dim : s->ffn_dim;
+    return rows * (s->dim + 2 * s->ffn_dim + wide / 2) + threads * s->dim;
+}
+
+/* Round a thread's rows of x (rows, in) for w, after a norm if `gain` is not null; then meet. */
+static void round_share(const struct part *t, const struct matrix *w, const float *x, int normed, const float *gain, struct many m)
+{
+    struct share rows = my_share(t->rows, t->alone);
+    const int64_t steps = w->in / w->step;
+    for (int64_t r = rows.first; r < rows.last; r++) {
+        const float *row = x + r * w->in;
+        struct rounded here = {m.rounded.q + r * w->in, m.rounded.scales + r * steps, m.rounded.starts + r * steps};
+        if (normed) rms_norm(row, gain, w->in, (float)t->stack->eps, m.own), row = m.own;
+        round_for(w, row, here);
+    }
+    meet(t->alone);
+}
+
+static struct share products(const struct part *t, const struct matrix *w, struct many m, float *y)
+{
+    struct share blocks = my_share((w->out + LANES - 1) / LANES, t->alone);
+    multiply(w, blocks, m.rounded, t->rows, y, w->out);
+    return (struct share){blocks.first * LANES, blocks.last * LANES < w->out ? blocks.last * LANES : w->out};
+}
+
+static void before(void *argument)
+{
+    const struct part *t = argument;
+    const struct stack *s = t->stack;
+    const struct layer *l = t->layer;
+    struct many m = split_scratch(t);
+    const int64_t d = s->head_dim;
+    round_share(t, &l->q, t->x, 1, l->attention_gain, m);
+    products(t, &l->q, m, t->q);
+    products(t, &l->k, m, t->k);
+    products(t, &l->v, m, t->v);
+    meet(t->alone);
+    struct share rows = my_share(t->rows, t->alone);
+    for (int64_t r = rows.first; r < rows.last; r++) {
+        const float *cos = t->cos + r * (d / 2), *sin = t->sin + r * (d / 2);
+        for (int64_t h = 0; h < s->n_heads; h++) rotate(t->q + (r * s->n_heads + h) * d, cos, sin, d, t->q + (r * s->n_heads + h) * d);
+        for (int64_t g = 0; g < s->n_kv_heads; g++)
+            rotate(t->k + (r * s->n_kv_heads + g) * d, cos, sin, d, t->k + (r * s->n_kv_heads + g) * d);
+    }
+}
+
+static void add_share(const struct part *t, struct share part, const float *added)
+{
+    const int64_t dim = t->stack->dim;
+    for (int64_t r = 0; r < t->rows; r++)
+        for (int64_t i = part.first; i < part.last; i++) t->x[r * dim + i] += added[r * dim + i];
+}
+
+static void behind(void *argument)
+{
+    const struct part *t = argument;
+    const struct stack *s = t->stack;
+    const struct layer *l = t->layer;
+    struct many m = split_scratch(t);
+    round_share(t, &l->o, t->seen, 0, NULL, m);
+    add_share(t, products(t, &l->o, m, m.added), m.added);
+    meet(t->alone);
+    round_share(t, &l->gate, t->x, 1, l->ffn_gain, m);
+    products(t, &l->gate, m, m.gate);
+    struct share part = products(t, &l->up, m, m.up);
+    for (int64_t r = 0; r < t->rows; r++)
+        for (int64_t i = r * s->ffn_dim + part.first; i < r * s->ffn_dim + part.last; i += LANES) {
+            floats g = load(m.gate + i);
+            store(m.gate + i, g / (1.0f + exponential(-g)) * load(m.up + i));
+        }
+    meet(t->alone);
+    round_share(t, &l->down, m.gate, 0, NULL, m);
+    add_share(t, products(t, &l->down, m, m.added), m.added);
+}
+
+/* q, k and v of x (rows, dim), normed, projected and rotated. */
+void before_attention(const struct stack *stack, int64_t layer, int64_t rows, float *x, const float *cos, const float *sin,
+                      float *q, float *k, float *v, float *scratch, int64_t threads)
+{
+    const int64_t team = run_parallel ? threads : 1;
+    struct part t = {stack, stack->layers + layer, rows, x, cos, sin, q, k, v, NULL, scratch, team == 1};
+    run(before, &t, team);
+}
+
+/* x (rows, dim) takes in what attention saw, and goes through the feed-forward, in place. */
+void behind_attention(const struct stack *stack, int64_t layer, int64_t rows, float *x, const float *seen, float *scratch,
+                      int64_t threads)
+{
+    const int64_t team = run_parallel ? threads : 1;
+    struct part t = {stack, stack->layers + layer, rows, x, NULL, NULL, NULL, NULL, NULL, seen, scratch, team == 1};
+    run(behind, &t, team);
 }

@@ -1,10 +1,10 @@
-"""One token through all blocks of a Llama-shaped model with packed weights: int4_decode.c from Python.
+"""Tokens through the blocks of a Llama-shaped model with packed weights: int4_decode.c from Python.
 
 It knows matrices and gains, no model: gpt/quantize/cpu_decoder.py says which model has this shape.
 """
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -75,7 +75,7 @@ class DecodeStack:
         sizes = (len(blocks), dim, n_heads, n_kv_heads, head_dim, ffn_dim, max_seq_len)
         self.stack = Stack(self.layers, *sizes, eps)
         self.library = blocks[0].matrices[0].library
-        for name in ("own_floats", "shared_floats"):
+        for name in ("own_floats", "shared_floats", "part_floats"):
             getattr(self.library, name).restype = ctypes.c_int64
         self.own = self.library.own_floats(ctypes.byref(self.stack))
         self.shared = self.library.shared_floats(ctypes.byref(self.stack))
@@ -106,4 +106,28 @@ class DecodeStack:
             *(ctypes.c_void_p(t.data_ptr()) for t in (cos, sin, scratch)),
             ctypes.c_int64(threads),
         )
+        return x
+
+    def rows(
+        self, x: Tensor, cos: Tensor, sin: Tensor, attend: Callable[[int, Tensor, Tensor, Tensor], Tensor]
+    ) -> Tensor:
+        """Return what leaves the blocks, (N, C), of x (N, C), with cos and sin (N, D/2); all float32.
+
+        `attend` maps a layer and its q (N, H, D), k and v (N, G, D) to what q sees, (N, H, D).
+        """
+        stack, threads, n = self.stack, torch.get_num_threads(), len(x)
+        x = x.clone(memory_format=torch.contiguous_format)
+        cos, sin = cos.contiguous(), sin.contiguous()
+        assert cos.shape == (n, stack.head_dim // 2), (cos.shape, n)
+        size = self.library.part_floats(ctypes.byref(stack), ctypes.c_int64(n), ctypes.c_int64(threads))
+        scratch = torch.empty(size)
+        place, n_rows, n_threads = ctypes.byref(stack), ctypes.c_int64(n), ctypes.c_int64(threads)
+        for layer in range(stack.n_layers):
+            q = torch.empty(n, stack.n_heads, stack.head_dim)
+            k, v = (torch.empty(n, stack.n_kv_heads, stack.head_dim) for _ in range(2))
+            tensors = (ctypes.c_void_p(t.data_ptr()) for t in (x, cos, sin, q, k, v, scratch))
+            self.library.before_attention(place, ctypes.c_int64(layer), n_rows, *tensors, n_threads)
+            seen = attend(layer, q, k, v).contiguous()  # (N, H, D)
+            tensors = (ctypes.c_void_p(t.data_ptr()) for t in (x, seen, scratch))
+            self.library.behind_attention(place, ctypes.c_int64(layer), n_rows, *tensors, n_threads)
         return x

@@ -1,4 +1,4 @@
-"""Which models int4_decode.c can take a token through, and that step as the model's `decoder`.
+"""Which models int4_decode.c can take tokens through, and that pass as the model's `decoder`.
 
 A Llama shape: RMSNorm, rotary positions, SwiGLU, no biases, nothing mixed between tokens or blocks but by
 attention. Embedding, final norm and head stay the model's own.
@@ -44,7 +44,7 @@ def is_llama_shaped(config: ModelConfig) -> bool:
 
 
 class CpuDecoder:
-    """The blocks of one model for one token of one sequence."""
+    """The blocks of one model."""
 
     def __init__(self, model: Transformer) -> None:
         """Take the weights of the model's linears, which all must be `.weights` of the c backend."""
@@ -79,21 +79,30 @@ class CpuDecoder:
         return None if gain is None else gain.detach().float().contiguous()  # type: ignore[operator]
 
     def takes(self, x: Tensor, cache: Cache) -> bool:
-        """Whether x (B, T, C) is one token of one sequence, all is float32, and no module has changed."""
+        """Whether all is float32 on the CPU, no gradient is wanted, and no module has changed."""
         return (
-            x.shape[0] == x.shape[1] == 1
+            x.device.type == "cpu"
             and x.dtype == torch.float32
-            and type(cache) is KVCache
-            and cache.keys.dtype == torch.float32
-            and cache.keys.shape[2] <= self.config.max_seq_len
             and not torch.is_grad_enabled()
             and all(modules[name] is module for modules, name, module in self.places)
         )
 
     def step(self, x: Tensor, cache: Cache, rope: tuple[Tensor, Tensor] | None) -> Tensor:
-        """Return x (1, 1, C) behind the last block; its keys and values go into the cache."""
+        """Return x (B, T, C) behind the last block; its keys and values go into the cache.
+
+        One token of one sequence in a KVCache takes one call; else attention is the cache's.
+        """
         assert rope is not None
-        assert isinstance(cache, KVCache)
-        keys, values = cache.keys[:, 0], cache.values[:, 0]  # (L, S, G, D)
-        cos, sin = rope  # (1, D/2)
-        return self.stack.step(x[0, 0], keys, values, cache.length, cos[0], sin[0]).view(1, 1, -1)
+        cos, sin = rope  # (T, D/2)
+        if x.shape[0] == x.shape[1] == 1 and type(cache) is KVCache and cache.keys.dtype == torch.float32:
+            keys, values = cache.keys[:, 0], cache.values[:, 0]  # (L, S, G, D)
+            return self.stack.step(x[0, 0], keys, values, cache.length, cos[0], sin[0]).view(1, 1, -1)
+        sizes = x.shape[:2]
+
+        def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            backend = self.config.attention_backend
+            rows = (t.unflatten(0, sizes) for t in (q, k, v))  # (B, T, H or G, D) each
+            return cache.attend(layer, *rows, backend=backend).flatten(0, 1)
+
+        turns = (table.repeat(sizes[0], 1) for table in (cos, sin))  # (B * T, D/2) each
+        return self.stack.rows(x.flatten(0, 1), *turns, attend).view(x.shape)

@@ -57,7 +57,7 @@ def logits(model: Transformer, ids: list[int] = IDS, prompt: int = 5) -> Tensor:
     "changes",
     [{}, {"n_kv_heads": 4, "norm_gain": False}, {"n_heads": 2, "n_kv_heads": 1, "tie_embeddings": False}],
 )
-def test_one_call_a_token_equals_module_by_module(changes: dict[str, Any]) -> None:
+def test_the_decoder_equals_module_by_module(changes: dict[str, Any]) -> None:
     """Guards: every line of int4_decode.c: a head of another group, a position off by one, keys stored
     unrotated, a gain left out, threads that meet too seldom."""
     model = quantized(**changes)
@@ -78,12 +78,44 @@ def test_one_call_a_token_equals_module_by_module(changes: dict[str, Any]) -> No
             found.append(logits(model))
     finally:
         torch.set_num_threads(threads)
-    assert calls.n == 2 * (len(IDS) - 5)
+    assert calls.n == 2 * (len(IDS) - 5 + 1)
     assert torch.equal(found[0], found[1])
     model.decoder = None
     errors = (found[0] - logits(model)).abs().amax(1)  # (n,)
     assert errors.quantile(0.3) < TOLERANCE["cpu_decoder_vs_modules"]  # tokens whose inputs all round alike
     assert errors.max() < TOLERANCE["cpu_decoder_rounded_apart"]
+
+
+@needs_c
+def test_rows_of_a_batch_equal_module_by_module_and_a_row_alone() -> None:
+    """Guards: a row's rotation or rounding taken from another row; and that the result of a request hangs on
+    its neighbours: but for attention, which is PyTorch's, a row's bits are its own."""
+    model = quantized()
+    prepare_for_cpu(model, backend="c", head="float")
+    decoder, threads = model.decoder, torch.get_num_threads()
+    prompts, further = torch.tensor([IDS[:9], IDS[9:18], IDS[18:27]]), torch.tensor([[7], [8], [9]])
+
+    def run(rows: slice) -> Tensor:
+        cache = KVCache(model.config, len(prompts[rows]))
+        with torch.inference_mode():
+            seen = [model.hidden_states(ids[rows], cache) for ids in (prompts, further, further + 3)]
+        return torch.cat(seen, dim=1)  # (B, T, C)
+
+    try:
+        torch.set_num_threads(2)
+        together = run(slice(None))
+        torch.set_num_threads(1)
+        assert torch.equal(run(slice(None)), together)
+    finally:
+        torch.set_num_threads(threads)
+    alone = torch.cat([run(slice(i, i + 1)) for i in range(3)])
+    model.decoder = None
+    by_module = run(slice(None))
+    for other in (alone, by_module):
+        errors = (together - other).abs().amax(2).flatten()  # (B * T,)
+        assert errors.quantile(0.3) < TOLERANCE["cpu_decoder_vs_modules"]
+        assert errors.max() < TOLERANCE["cpu_decoder_rounded_apart"]
+    assert decoder is not None
 
 
 @needs_c
