@@ -1,7 +1,8 @@
 """x W^T with W packed in 4 bits on a CPU, by backend name. What is named and unavailable raises.
 
 reference  unpacks a block of rows and multiplies in float32: the oracle, and what stages measure with
-torch      PyTorch's own int4 operator, float32 sums; groups of 32, 64, 128 or 256, outputs a multiple of 16
+torch      PyTorch's own int4 operator, x and scales in bf16; groups of 32, 64, 128 or 256, outputs a multiple
+           of 16; more than a few rows go by the reference, which is then faster
 c          int4_cpu.c, x rounded to 8 bits; Linux, x86-64 with AVX2, a compiler, groups of a multiple of 8
 auto       the first of c, torch, reference that takes the model
 
@@ -22,6 +23,8 @@ from gpt.kernels.int4_packing import dequantize, unpack_int4
 Shape = tuple[int, int, int]
 """Outputs, inputs and group size of a matrix."""
 TORCH_GROUPS = (32, 64, 128, 256)
+TORCH_ROWS = 64
+"""Most rows of x that PyTorch's operator gets: each row costs it the same."""
 
 
 class Weights(Protocol):
@@ -67,7 +70,7 @@ class TorchWeights(ReferenceWeights):
         self.group_size = 2 * packed.shape[1] // scales.shape[1]
         codes = unpack_int4(packed).int()
         self.units = torch.ops.aten._convert_weight_to_int4pack_for_cpu(codes, 1)
-        self.grids = torch.stack((scales.float(), torch.zeros_like(scales, dtype=torch.float32)), -1)
+        self.grids = torch.stack((scales.bfloat16(), torch.zeros_like(scales, dtype=torch.bfloat16)), -1)
         self.grids = self.grids.transpose(0, 1).contiguous()  # (in/g, out, 2): scale, and the value of code 8
 
     @property
@@ -79,7 +82,10 @@ class TorchWeights(ReferenceWeights):
         """Return (..., out) of x (..., in); where x wants a gradient, W is unpacked."""
         if torch.is_grad_enabled() and x.requires_grad:
             return super().__call__(x)
-        rows = x.reshape(-1, x.shape[-1]).float().contiguous()  # (M, in)
+        rows = x.reshape(-1, x.shape[-1])  # (M, in)
+        if len(rows) > TORCH_ROWS:
+            return super().__call__(x)
+        rows = rows.bfloat16().contiguous()  # in any other type the operator is some forty times slower
         y = torch.ops.aten._weight_int4pack_mm_for_cpu(rows, self.units, self.group_size, self.grids)
         return y.view(*x.shape[:-1], -1).to(x.dtype)
 

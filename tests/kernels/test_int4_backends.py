@@ -26,11 +26,11 @@ def test_every_backend_computes_the_reference(name: str, shape: tuple[int, int, 
         x = draw_x(rows, shape[1])
         want, found = reference(x), weights(x.view(1, rows, -1))
         assert found.shape == (1, rows, shape[0])
-        relative = (found[0] - want).abs().max() / want.abs().max()
+        relative = (found[0] - want).norm() / want.norm()
         if name == "c":  # x in 8 bits, of which these inputs have an uneven share
-            assert 1e-4 < (found[0] - want).norm() / want.norm() < 0.012
+            assert 1e-4 < relative < 0.012
         else:
-            assert relative < TOLERANCE["int4_torch_vs_reference"]
+            assert relative <= (TOLERANCE["int4_torch_vs_reference"] if name == "torch" and rows < 100 else 0)
         assert weights(x.bfloat16()).dtype == torch.bfloat16
     x = draw_x(2, shape[1]).requires_grad_()
     weights(x).sum().backward()

@@ -141,7 +141,8 @@ def test_torch_and_reference_answer_the_same() -> None:
         model = quantized(group_size=32, ffn_dim=192)
         report = prepare_for_cpu(model, backend=backend, head="float")
         assert (report.backend, report.decoder, report.head) == (backend, False, "float")
-        torch.testing.assert_close(logits(model), plain, atol=1e-4, rtol=0)
+        error = (logits(model) - plain).norm() / plain.norm()
+        assert error < (0.02 if backend == "torch" else 1e-6)
 
 
 @needs_c
