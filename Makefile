@@ -89,6 +89,7 @@ bench-peers: setup $(VENV)-peers/.ready .deps/.ready  ## beside transformers, to
 	$(VENV)-peers/bin/python -m benchmarks.logits_against_transformers
 	$(VENV)-peers/bin/python -m benchmarks.export_against_peers --model smollm2-135m
 	$(PY) -m benchmarks.bpe_training --peers-python $(VENV)-peers/bin/python
+	$(PY) -m benchmarks.cpu_int4_decode --peers-python $(VENV)-peers/bin/python
 	$(PY) -m benchmarks.lora_against_peft --peers-python $(VENV)-peers/bin/python  # after `dvc repro logs`
 	PYTHONPATH=.:.deps $(PY) -m benchmarks.near_duplicates
 	PYTHONPATH=.:.deps $(PY) -m benchmarks.cluster_engines

@@ -12,6 +12,7 @@ from typer import Option
 
 from rawgpt.check import Check
 from rawgpt.check_data import check_mirror, check_sets
+from rawgpt.check_int4 import check_int4
 from rawgpt.check_machine import check_disk, check_memory, check_packages, check_python, check_torch
 from rawgpt.check_services import check_dvc, check_git, check_mlflow, check_prefect
 from rawgpt.exit_codes import EXIT_GOOD, EXIT_USER
@@ -19,6 +20,7 @@ from rawgpt.exit_codes import EXIT_GOOD, EXIT_USER
 CHECKS: tuple[Callable[[], Iterable[Check]], ...] = (
     check_python,
     check_torch,
+    check_int4,
     check_memory,
     check_disk,
     check_packages,

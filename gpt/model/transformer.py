@@ -3,6 +3,8 @@
 Not here: the losses (loss.py), sampling (gpt/generate), LoRA and quantization (they act from outside).
 """
 
+from typing import Protocol
+
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -16,6 +18,16 @@ from gpt.model.kv_cache import Cache
 from gpt.model.loss import head_loss
 from gpt.model.norm import make_norm
 from gpt.model.rope import rope_table
+
+
+class Decoder(Protocol):
+    """What takes tokens through all blocks faster than they do themselves; given to a model from outside."""
+
+    def takes(self, x: Tensor, cache: Cache) -> bool:
+        """Whether it does so for x (B, T, C) behind this cache."""
+
+    def step(self, x: Tensor, cache: Cache, rope: tuple[Tensor, Tensor] | None) -> Tensor:
+        """Return what leaves the last block, (B, T, C); the cache keeps keys and values."""
 
 
 class Transformer(nn.Module):
@@ -40,6 +52,7 @@ class Transformer(nn.Module):
         self.register_buffer("rope_sin", sin, persistent=False)
         self.recompute_blocks = False
         """Gradient checkpointing: keep only the blocks' inputs, compute the rest again on the way back."""
+        self.decoder: Decoder | None = None
 
     def forward(
         self,
@@ -72,6 +85,10 @@ class Transformer(nn.Module):
             raise ValueError(f"{end} tokens do not fit max_seq_len {self.config.max_seq_len}")
         x = self.embed_tokens(token_ids, cache, document_ids)  # (B, T, C)
         rope = self.rope(0, n) if cache is None else self.rope_at(cache.positions(n))
+        if cache is not None and self.decoder is not None and self.decoder.takes(x, cache):
+            x = self.decoder.step(x, cache, rope)  # (B, T, C)
+            cache.advance(token_ids)
+            return self.final_norm(x)
         first_values = None  # (B, T, G, D) after the first block
         for block in self.blocks:
             if self.recompute_blocks and torch.is_grad_enabled():

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from gpt.corpus.sources import MIRROR_VARIABLE, Source
-from rawgpt import check_data, check_machine, check_services
+from gpt.kernels import compiled
+from rawgpt import check_data, check_int4, check_machine, check_services
 from rawgpt.check import Check
 from rawgpt.doctor import table
 from rawgpt.main import run
@@ -54,6 +55,21 @@ def test_a_machine_that_is_too_small(monkeypatch: pytest.MonkeyPatch) -> None:
     assert one(check_machine.check_memory).status == "warn"
     assert one(check_machine.check_disk).status == "warn"
     assert one(check_machine.check_python).status == "fail"
+
+
+def test_the_int4_backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A backend that another machine would not take; a doctor that compiles."""
+    monkeypatch.setenv("RAWGPT_KERNELS", str(tmp_path))
+    monkeypatch.setattr(compiled, "instruction_set", lambda: "avx2")
+    monkeypatch.setattr(compiled, "compiler", lambda: ("cc 1.0", ("cc",)))
+    assert one(check_int4.check_int4).detail == "c, avx2, cc 1.0, compiled on first use, some seconds"
+    compiled.library_path("avx2").touch()
+    assert one(check_int4.check_int4).detail == "c, avx2, cc 1.0, compiled"
+    monkeypatch.undo()
+    monkeypatch.setattr(compiled.platform, "machine", lambda: "arm64")
+    check = one(check_int4.check_int4)
+    assert check.status == "warn"
+    assert check.detail.startswith("torch's operator or the reference: c needs Linux on an x86-64")
 
 
 def test_the_mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,341 @@
+/* Tokens through the blocks of a Llama-shaped model with packed weights, where an eager step is some sixty calls a
+   block. One token of one sequence takes one call and one team of threads for the whole stack; for any rows there
+   is a call before and one behind a block's attention, which is then the caller's. Norms, rotation, softmax and the
+   residual stream are float32; keys and values go to and come from the caller. The matrices are int4_cpu.c's. */
+
+#include "int4_cpu.c"
+
+struct layer {
+    struct matrix q, k, v, o, gate, up, down;
+    const float *attention_gain, *ffn_gain; /* (dim), or null */
+};
+
+struct stack {
+    const struct layer *layers;
+    int64_t n_layers, dim, n_heads, n_kv_heads, head_dim, ffn_dim, max_seq_len;
+    double eps;
+};
+
+struct step {
+    const struct stack *stack;
+    float *x;              /* (dim), in and out */
+    float *keys, *values;  /* (layers, max_seq_len, kv heads, head_dim), layers `stride` floats apart */
+    int64_t stride, position;
+    const float *cos, *sin; /* (head_dim / 2) of this position */
+    float *shared, *own;    /* scratch: of the team, and `own_size` floats a thread */
+    int64_t own_size;
+    int alone;
+};
+
+INLINE float sum_of(floats v)
+{
+    union { floats wide; floats8 half[2]; float one[LANES]; } u = {.wide = v};
+    floats8 h = u.half[0] + u.half[1];
+    return ((h[0] + h[4]) + (h[1] + h[5])) + ((h[2] + h[6]) + (h[3] + h[7]));
+}
+
+INLINE floats load(const float *p) { return *(const loose_floats *)p; }
+INLINE void store(float *p, floats v) { *(loose_floats *)p = v; }
+
+/* e^x: 2^n times e^f with |f| <= ln 2 / 2, by the series to f^7, whose rest is 5e-9. Below -87 it is e^-87; of a
+   NaN it is a NaN, so that damaged weights are seen in the logits. */
+INLINE floats exponential(floats x)
+{
+    const ints valid = x == x, whole = (ints)x;
+    ints low = x < -87.0f, high = x > 88.0f;
+    x = (floats)(((ints)x & ~low & ~high) | ((ints)all(-87.0f) & low) | ((ints)all(88.0f) & high));
+    floats n = (x * 1.44269504f + 12582912.0f) - 12582912.0f;
+    floats f = (x - n * 0.693359375f) + n * 2.12194440e-4f; /* ln 2 in two parts, the first exact in nine bits */
+    floats p = all(1.0f / 5040);
+    p = multiply_add(p, f, all(1.0f / 720));
+    p = multiply_add(p, f, all(1.0f / 120));
+    p = multiply_add(p, f, all(1.0f / 24));
+    p = multiply_add(p, f, all(1.0f / 6));
+    p = multiply_add(p, f, all(0.5f));
+    p = multiply_add(p, f, all(1.0f));
+    p = multiply_add(p, f, all(1.0f));
+    p = (floats)((ints)p + (__builtin_convertvector(n, ints) << 23));
+    return (floats)(((ints)p & valid) | (whole & ~valid));
+}
+
+static void rms_norm(const float *x, const float *gain, int64_t n, float eps, float *out)
+{
+    floats squares = all(0.0f);
+    for (int64_t i = 0; i < n; i += LANES) squares = multiply_add(load(x + i), load(x + i), squares);
+    const float scale = 1.0f / __builtin_sqrtf(sum_of(squares) / (float)n + eps);
+    for (int64_t i = 0; i < n; i += LANES) store(out + i, load(x + i) * scale * (gain ? load(gain + i) : all(1.0f)));
+}
+
+static void rotate(const float *x, const float *cos, const float *sin, int64_t head_dim, float *out)
+{
+    const int64_t half = head_dim / 2;
+    for (int64_t i = 0; i < half; i += LANES) {
+        floats a = load(x + i), b = load(x + half + i), c = load(cos + i), s = load(sin + i);
+        store(out + i, a * c - b * s);
+        store(out + half + i, b * c + a * s);
+    }
+}
+
+/* out (head_dim) of one query over positions 0..n-1 of the cache and a last one beside it; scores: n + 16 floats. */
+static void attend(const float *q, const float *keys, const float *values, const float *last_key, const float *last_value,
+                   int64_t n, int64_t row, int64_t head_dim, float *scores, float *out)
+{
+    const float scale = 1.0f / __builtin_sqrtf((float)head_dim);
+    float top = -3.4e38f;
+    for (int64_t s = 0; s <= n; s++) {
+        const float *k = s < n ? keys + s * row : last_key;
+        floats sum = all(0.0f);
+        for (int64_t i = 0; i < head_dim; i += LANES) sum = multiply_add(load(q + i), load(k + i), sum);
+        scores[s] = sum_of(sum) * scale;
+        top = scores[s] > top ? scores[s] : top;
+    }
+    for (int64_t s = n + 1; s % LANES; s++) scores[s] = -3.4e38f;
+    floats total = all(0.0f);
+    for (int64_t s = 0; s <= n; s += LANES) {
+        floats at = load(scores + s), p = exponential(at - top);
+        p = (floats)((ints)p & ~(at < -3.3e38f)); /* what only fills the register counts nothing */
+        store(scores + s, p);
+        total += p;
+    }
+    const float inverse = 1.0f / sum_of(total);
+    for (int64_t i = 0; i < head_dim; i += LANES) {
+        floats sum = all(0.0f);
+        for (int64_t s = 0; s < n; s++) sum = multiply_add(all(scores[s]), load(values + s * row + i), sum);
+        sum = multiply_add(all(scores[n]), load(last_value + i), sum);
+        store(out + i, sum * inverse);
+    }
+}
+
+struct mine { float *h, *k, *q, *scores; struct rounded rounded; }; /* a thread's own scratch */
+
+/* Round x for w, and write this thread's outputs of w x; return them as a range of floats. */
+static struct share product(const struct matrix *w, struct rounded x, int alone, float *y)
+{
+    struct share blocks = my_share((w->out + LANES - 1) / LANES, alone);
+    multiply(w, blocks, x, 1, y, w->out);
+    struct share outputs = {blocks.first * LANES, blocks.last * LANES < w->out ? blocks.last * LANES : w->out};
+    return outputs;
+}
+
+static void round_for(const struct matrix *w, const float *x, struct rounded out)
+{
+    round_row(x, w->in, w->step, w->bits == 4 ? 8 : 128, out.q, out.scales, out.starts);
+}
+
+static void meet(int alone)
+{
+    if (!alone) wait_for_all();
+}
+
+static void block_step(struct step *t, const struct layer *l, float *keys, float *values, struct mine m)
+{
+    const struct stack *s = t->stack;
+    const int64_t d = s->head_dim, kv = s->n_kv_heads * d, width = s->n_heads * d, row = kv;
+    float *q = t->shared, *k = q + width, *v = k + kv, *seen = v + kv, *added = seen + width, *gate = added + s->dim;
+    float *up = gate + s->ffn_dim;
+    const int me = t->alone ? 0 : thread_number();
+
+    rms_norm(t->x, l->attention_gain, s->dim, (float)s->eps, m.h); /* every thread for itself: cheaper than to meet */
+    round_for(&l->q, m.h, m.rounded);
+    product(&l->q, m.rounded, t->alone, q);
+    product(&l->k, m.rounded, t->alone, k);
+    product(&l->v, m.rounded, t->alone, v);
+    meet(t->alone);
+
+    for (int64_t g = 0; g < s->n_kv_heads; g++) rotate(k + g * d, t->cos, t->sin, d, m.k + g * d);
+    if (me == 0) { /* nobody reads this position from the cache in this step */
+        __builtin_memcpy(keys + t->position * row, m.k, sizeof(float) * (size_t)kv);
+        __builtin_memcpy(values + t->position * row, v, sizeof(float) * (size_t)kv);
+    }
+    struct share heads = my_share(s->n_heads, t->alone);
+    for (int64_t h = heads.first; h < heads.last; h++) {
+        const int64_t g = h * s->n_kv_heads / s->n_heads * d;
+        rotate(q + h * d, t->cos, t->sin, d, m.q);
+        attend(m.q, keys + g, values + g, m.k + g, v + g, t->position, row, d, m.scores, seen + h * d);
+    }
+    meet(t->alone);
+
+    round_for(&l->o, seen, m.rounded);
+    struct share part = product(&l->o, m.rounded, t->alone, added);
+    for (int64_t i = part.first; i < part.last; i++) t->x[i] += added[i];
+    meet(t->alone);
+
+    rms_norm(t->x, l->ffn_gain, s->dim, (float)s->eps, m.h);
+    round_for(&l->gate, m.h, m.rounded);
+    product(&l->gate, m.rounded, t->alone, gate);
+    part = product(&l->up, m.rounded, t->alone, up);
+    for (int64_t i = part.first; i < part.last; i += LANES) { /* ffn_dim is a multiple of LANES */
+        floats g = load(gate + i);
+        store(gate + i, g / (1.0f + exponential(-g)) * load(up + i));
+    }
+    meet(t->alone);
+
+    round_for(&l->down, gate, m.rounded);
+    part = product(&l->down, m.rounded, t->alone, added);
+    for (int64_t i = part.first; i < part.last; i++) t->x[i] += added[i];
+    meet(t->alone);
+}
+
+static void all_blocks(void *argument)
+{
+    struct step *t = argument;
+    const struct stack *s = t->stack;
+    const int64_t wide = s->dim > s->ffn_dim ? s->dim : s->ffn_dim;
+    float *own = t->own + (t->alone ? 0 : thread_number()) * t->own_size;
+    struct mine m = {.h = own, .q = own + s->dim};
+    m.k = m.q + s->head_dim;
+    m.rounded.scales = m.k + s->n_kv_heads * s->head_dim;
+    m.rounded.starts = (int32_t *)(m.rounded.scales + wide / 8);
+    m.rounded.q = (int8_t *)(m.rounded.starts + wide / 8);
+    m.scores = (float *)(m.rounded.q + wide);
+    for (int64_t i = 0; i < s->n_layers; i++)
+        block_step(t, s->layers + i, t->keys + i * t->stride, t->values + i * t->stride, m);
+}
+
+/* Floats of scratch: a thread's own, and the team's. */
+int64_t own_floats(const struct stack *s)
+{
+    const int64_t wide = s->dim > s->ffn_dim ? s->dim : s->ffn_dim;
+    return (s->dim + s->head_dim * (1 + s->n_kv_heads) + wide / 2 + s->max_seq_len + 3 * LANES) / LANES * LANES + LANES;
+}
+
+int64_t shared_floats(const struct stack *s)
+{
+    return 2 * (s->n_heads + s->n_kv_heads) * s->head_dim + s->dim + 2 * s->ffn_dim;
+}
+
+/* x (dim) of one token goes through all blocks, in place; its keys and values are stored at `position`. */
+void decode_step(const struct stack *stack, float *x, float *keys, float *values, int64_t stride, int64_t position,
+                 const float *cos, const float *sin, float *scratch, int64_t threads)
+{
+    const int64_t team = run_parallel ? threads : 1;
+    struct step t = {stack, x, keys, values, stride, position, cos, sin, scratch, scratch + shared_floats(stack),
+                     own_floats(stack), team == 1};
+    run(all_blocks, &t, team);
+}
+
+/* ---- any rows, one block, its attention left to the caller ---- */
+
+struct part {
+    const struct stack *stack;
+    const struct layer *layer;
+    int64_t rows;
+    float *x;               /* (rows, dim), in and out */
+    const float *cos, *sin; /* (rows, head_dim / 2) */
+    float *q, *k, *v;       /* (rows, heads, head_dim): out */
+    const float *seen;      /* (rows, dim): what attention saw, in */
+    float *scratch;
+    int alone;
+};
+
+struct many { float *added, *gate, *up, *own; struct rounded rounded; };
+
+static struct many split_scratch(const struct part *t)
+{
+    const struct stack *s = t->stack;
+    const int64_t wide = s->dim > s->ffn_dim ? s->dim : s->ffn_dim;
+    struct many m = {.added = t->scratch};
+    m.gate = m.added + t->rows * s->dim;
+    m.up = m.gate + t->rows * s->ffn_dim;
+    m.rounded.scales = m.up + t->rows * s->ffn_dim;
+    m.rounded.starts = (int32_t *)(m.rounded.scales + t->rows * (wide / 8));
+    m.rounded.q = (int8_t *)(m.rounded.starts + t->rows * (wide / 8));
+    m.own = (float *)(m.rounded.q + t->rows * wide) + (t->alone ? 0 : thread_number()) * s->dim;
+    return m;
+}
+
+/* Floats of scratch for so many rows and threads. */
+int64_t part_floats(const struct stack *s, int64_t rows, int64_t threads)
+{
+    const int64_t wide = s->dim > s->ffn_dim ? s->dim : s->ffn_dim;
+    return rows * (s->dim + 2 * s->ffn_dim + wide / 2) + threads * s->dim;
+}
+
+/* Round a thread's rows of x (rows, in) for w, after a norm if `gain` is not null; then meet. */
+static void round_share(const struct part *t, const struct matrix *w, const float *x, int normed, const float *gain, struct many m)
+{
+    struct share rows = my_share(t->rows, t->alone);
+    const int64_t steps = w->in / w->step;
+    for (int64_t r = rows.first; r < rows.last; r++) {
+        const float *row = x + r * w->in;
+        struct rounded here = {m.rounded.q + r * w->in, m.rounded.scales + r * steps, m.rounded.starts + r * steps};
+        if (normed) rms_norm(row, gain, w->in, (float)t->stack->eps, m.own), row = m.own;
+        round_for(w, row, here);
+    }
+    meet(t->alone);
+}
+
+static struct share products(const struct part *t, const struct matrix *w, struct many m, float *y)
+{
+    struct share blocks = my_share((w->out + LANES - 1) / LANES, t->alone);
+    multiply(w, blocks, m.rounded, t->rows, y, w->out);
+    return (struct share){blocks.first * LANES, blocks.last * LANES < w->out ? blocks.last * LANES : w->out};
+}
+
+static void before(void *argument)
+{
+    const struct part *t = argument;
+    const struct stack *s = t->stack;
+    const struct layer *l = t->layer;
+    struct many m = split_scratch(t);
+    const int64_t d = s->head_dim;
+    round_share(t, &l->q, t->x, 1, l->attention_gain, m);
+    products(t, &l->q, m, t->q);
+    products(t, &l->k, m, t->k);
+    products(t, &l->v, m, t->v);
+    meet(t->alone);
+    struct share rows = my_share(t->rows, t->alone);
+    for (int64_t r = rows.first; r < rows.last; r++) {
+        const float *cos = t->cos + r * (d / 2), *sin = t->sin + r * (d / 2);
+        for (int64_t h = 0; h < s->n_heads; h++) rotate(t->q + (r * s->n_heads + h) * d, cos, sin, d, t->q + (r * s->n_heads + h) * d);
+        for (int64_t g = 0; g < s->n_kv_heads; g++)
+            rotate(t->k + (r * s->n_kv_heads + g) * d, cos, sin, d, t->k + (r * s->n_kv_heads + g) * d);
+    }
+}
+
+static void add_share(const struct part *t, struct share part, const float *added)
+{
+    const int64_t dim = t->stack->dim;
+    for (int64_t r = 0; r < t->rows; r++)
+        for (int64_t i = part.first; i < part.last; i++) t->x[r * dim + i] += added[r * dim + i];
+}
+
+static void behind(void *argument)
+{
+    const struct part *t = argument;
+    const struct stack *s = t->stack;
+    const struct layer *l = t->layer;
+    struct many m = split_scratch(t);
+    round_share(t, &l->o, t->seen, 0, NULL, m);
+    add_share(t, products(t, &l->o, m, m.added), m.added);
+    meet(t->alone);
+    round_share(t, &l->gate, t->x, 1, l->ffn_gain, m);
+    products(t, &l->gate, m, m.gate);
+    struct share part = products(t, &l->up, m, m.up);
+    for (int64_t r = 0; r < t->rows; r++)
+        for (int64_t i = r * s->ffn_dim + part.first; i < r * s->ffn_dim + part.last; i += LANES) {
+            floats g = load(m.gate + i);
+            store(m.gate + i, g / (1.0f + exponential(-g)) * load(m.up + i));
+        }
+    meet(t->alone);
+    round_share(t, &l->down, m.gate, 0, NULL, m);
+    add_share(t, products(t, &l->down, m, m.added), m.added);
+}
+
+/* q, k and v of x (rows, dim), normed, projected and rotated. */
+void before_attention(const struct stack *stack, int64_t layer, int64_t rows, float *x, const float *cos, const float *sin,
+                      float *q, float *k, float *v, float *scratch, int64_t threads)
+{
+    const int64_t team = run_parallel ? threads : 1;
+    struct part t = {stack, stack->layers + layer, rows, x, cos, sin, q, k, v, NULL, scratch, team == 1};
+    run(before, &t, team);
+}
+
+/* x (rows, dim) takes in what attention saw, and goes through the feed-forward, in place. */
+void behind_attention(const struct stack *stack, int64_t layer, int64_t rows, float *x, const float *seen, float *scratch,
+                      int64_t threads)
+{
+    const int64_t team = run_parallel ? threads : 1;
+    struct part t = {stack, stack->layers + layer, rows, x, NULL, NULL, NULL, NULL, NULL, seen, scratch, team == 1};
+    run(behind, &t, team);
+}
