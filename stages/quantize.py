@@ -1,22 +1,16 @@
-"""quantize: GPTQ to packed int4, and what it costs in perplexity on held-out text."""
-
-import numpy as np
-import torch
-from torch import Tensor
+"""quantize: a model in fewer bits, and what it costs in perplexity on held-out text."""
 
 from gpt.checkpoint.save_load import load_model, open_checkpoint
 from gpt.config import to_dict
-from gpt.dataset.shard_set import open_shards
-from gpt.evaluate.log_loss import read_log_sequences
 from gpt.evaluate.perplexity import perplexity_on
-from gpt.quantize.calibrate import draw_sequences, quantize_model, quantize_nearest
 from gpt.quantize.config import QuantizeConfig
 from gpt.quantize.load import load_quantized
+from gpt.quantize.methods import quantize_model, quantize_nearest
 from gpt.quantize.save import save_quantized, size_metrics
-from gpt.tokenizer.vocab_file import load_tokenizer
 from stages.machine import prepare_machine
 from stages.outputs import write_json
 from stages.runner import StageRun, stage
+from stages.sequences import draw_mix
 
 
 @stage(config=QuantizeConfig, inputs=("checkpoint", "logs", "shards"))
@@ -24,8 +18,8 @@ def quantize(config: QuantizeConfig, run: StageRun) -> dict[str, float]:
     """Quantize, save, and measure the model as it reads back."""
     device = prepare_machine(run.machine)
     parent = open_checkpoint(run.inputs["checkpoint"])
-    calibration = draw(config, run, "train", config.n_calibration).to(device)
-    test = draw(config, run, "val", config.n_test)
+    calibration = draw_mix(config, run, "train", config.n_calibration).to(device)
+    test = draw_mix(config, run, "val", config.n_test)
     model, nearest = load_model(parent).to(device), load_model(parent).to(device)
     before = perplexity_on(model, test)
     layers = quantize_model(model, calibration, config)
@@ -43,16 +37,6 @@ def quantize(config: QuantizeConfig, run: StageRun) -> dict[str, float]:
         "perplexity_increase_nearest": round(rounded / before - 1, 5),
         "test_tokens": test.numel() - len(test),
     }
-
-
-def draw(config: QuantizeConfig, run: StageRun, split: str, n: int) -> Tensor:
-    """Draw n sequences (n, T) of a split from logs and shards in the configured mix."""
-    tokenizer = load_tokenizer(run.inputs["checkpoint"])
-    tokens = open_shards(run.inputs["shards"], split, tokenizer.fingerprint)
-    logs = [record.ids for record in read_log_sequences(run.inputs["logs"] / f"{split}.jsonl", tokenizer)]
-    n_logs = round(n * config.log_fraction)
-    generator = torch.Generator().manual_seed(config.seed)
-    return draw_sequences([(np.concatenate(logs), n_logs), (tokens, n - n_logs)], config.seq_len, generator)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from stages.runner import StageRun, stage
 from stages.tracking_journal import tags_of
 
 DVC_YAML = Path("dvc.yaml")  # no flag: DVC takes no file of its own as a dependency, so none is declared
+ALIGNED = ("align_dpo", "align_ppo", "align_grpo")
 FOLDERS = (
     "fetch",
     "tokenize",
@@ -25,10 +26,9 @@ FOLDERS = (
     "scale_moe",
     "logs",
     "finetune",
-    "align_dpo",
-    "align_ppo",
-    "align_grpo",
+    *ALIGNED,
     "quantize",
+    "quantize_report",
     "evaluate",
     "package",
 )
@@ -38,7 +38,8 @@ FOLDERS = (
 def report(config: ReportConfig, run: StageRun) -> dict[str, Any]:
     """Gather what the stages left, draw the page from it, and close the pipeline's record."""
     device = prepare_machine(run.machine)
-    folders = {flag.replace("_", "-"): run.inputs[flag] for flag in FOLDERS}
+    labels = [entry.label for entry in read_stages(DVC_YAML)]
+    folders = {label: run.inputs[flag] for label in labels if (flag := label.replace("-", "_")) in FOLDERS}
     tags = tags_of(Path.cwd())
     del tags["dvc_lock_sha256"]  # it holds this stage's own entry, which is written when it ends
     base = run.inputs["base"]
@@ -47,7 +48,7 @@ def report(config: ReportConfig, run: StageRun) -> dict[str, Any]:
     page = run.out / "report.html"
     page.write_text(render_page(read_json(run.out / "results.json")), encoding="utf-8")
     tracking.log_artifact(run.sink, page)
-    tracking.finish_pipeline([entry.label for entry in read_stages(DVC_YAML)], "FINISHED")
+    tracking.finish_pipeline(labels, "FINISHED")
     return {
         "models": len(results["models"]),
         "samples": len(results["samples"]),

@@ -82,6 +82,10 @@ TOLERANCE = {
     "cpu_decoder_vs_modules": 1e-4,
     "cpu_decoder_rounded_apart": 5e-2,
     "hessian_vs_product": 1e-4,
+    # 24 bits of the largest activation of a row, relative to the whole result
+    "int8_weight_only_vs_float64": 1e-6,
+    # scales of 0.1 to 10 folded into the module in front, in float32
+    "logits_after_folding": 1e-4,
     "uniform_loss": 1e-6,
     "nats_padded_vs_alone": 1e-5,
     # one token through the cache against the whole sequence, tiny models

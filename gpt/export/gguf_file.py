@@ -23,6 +23,7 @@ from gpt.export.tokenizer_files import chat_template, end_of_turn, tokenizer_jso
 from gpt.kernels.int4_packing import unpack_int4
 from gpt.model.config import ModelConfig
 from gpt.model.transformer import Transformer
+from gpt.quantize.layouts import check_packed_int4
 from gpt.quantize.quantized_linear import QuantizedLinear
 from gpt.tokenizer.byte_level import to_symbols
 from gpt.tokenizer.pretokenize import PATTERNS
@@ -47,6 +48,7 @@ def export_gguf(path: Path, model: Transformer, tokenizer: Tokenizer, kind: Kind
 
     config = model.config
     arch = architecture_name(config)
+    check_packed_int4(model, "export --to gguf")
     packed = {n: m for n, m in model.named_modules() if isinstance(m, QuantizedLinear)}
     if packed and kind != "q4_0":
         raise ValueError(f"dtype: {kind} of a model packed in 4 bits; write q4_0, which keeps its codes")

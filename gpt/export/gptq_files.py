@@ -18,6 +18,7 @@ from gpt.checkpoint.save_load import model_tensors
 from gpt.export.hugging_face import Precision, write_folder
 from gpt.kernels.int4_packing import ZERO_CODE, unpack_int4
 from gpt.model.transformer import Transformer
+from gpt.quantize.layouts import check_packed_int4
 from gpt.quantize.quantized_linear import QuantizedLinear
 from gpt.tokenizer.tokenizer import Tokenizer
 
@@ -31,6 +32,7 @@ def export_gptq(folder: Path, model: Transformer, tokenizer: Tokenizer, precisio
 
     Raises ValueError for a float model and for one that the format cannot hold.
     """
+    check_packed_int4(model, "export --to gptq")
     packed = {n: m for n, m in model.named_modules() if isinstance(m, QuantizedLinear)}
     if not packed:
         raise ValueError("model: its weights are floats; write --to hf, or export `--model quantize`")

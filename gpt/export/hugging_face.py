@@ -17,7 +17,7 @@ from gpt.checkpoint.llama_weights import hugging_face_config, llama_tensors
 from gpt.checkpoint.safetensors import write_safetensors
 from gpt.export.tokenizer_files import ending_ids, write_tokenizer
 from gpt.model.transformer import Transformer
-from gpt.quantize.quantized_linear import QuantizedLinear
+from gpt.quantize.layouts import packed_linears
 from gpt.tokenizer.tokenizer import Tokenizer
 
 Precision = Literal["fp32", "fp16", "bf16"]
@@ -31,8 +31,11 @@ DTYPES: dict[str, tuple[torch.dtype, str]] = {
 
 def export_hugging_face(folder: Path, model: Transformer, tokenizer: Tokenizer, precision: Precision) -> None:
     """Write the folder atomically. Raises ValueError that names what the format cannot hold."""
-    if any(isinstance(module, QuantizedLinear) for module in model.modules()):
-        raise ValueError("model: its weights are packed in 4 bits; export --to gptq, or its float parent")
+    for name, linear in packed_linears(model).items():
+        raise ValueError(
+            f"model: {name} is packed as {linear.extra_repr()}; export --to gptq takes int4, or export "
+            "its float parent"
+        )
     is_gpt2 = model.config.position == "learned"
     tensors = gpt2_tensors(model) if is_gpt2 else llama_tensors(model)
     content = gpt2_content(model.config) if is_gpt2 else hugging_face_config(model.config)

@@ -1,12 +1,12 @@
-"""Run GPTQ over a whole model, block by block, on calibration sequences.
+"""Walk a model block by block on calibration sequences: what reaches each linear, and on with the result.
 
-Each layer sees the outputs of the layers before it as they are after quantization (Frantar et al. 2022,
-section 4), so its compensation also repairs part of their error.
+Each block sees the outputs of the blocks before it as they are after quantization (Frantar et al. 2022,
+section 4), so that what is chosen for it also repairs part of their error. What is done with the inputs is
+gptq_model.py's and awq_model.py's.
 """
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,26 +14,10 @@ from torch import Tensor, nn
 
 from gpt.dataset.loader import TokenSource
 from gpt.model.transformer import Transformer
-from gpt.quantize.config import QuantizeConfig
-from gpt.quantize.gptq import Hessian, gptq
-from gpt.quantize.grid import group_scales, round_to_nearest
-from gpt.quantize.layers import check_group_size, input_groups, quantizable, replace_module
-from gpt.quantize.quantized_linear import QuantizedLinear
+from gpt.quantize.gptq import Hessian
 
 BATCH_SEQUENCES = 8
 """Calibration sequences of one forward pass."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LayerReport:
-    """How one linear came out."""
-
-    name: str
-    error: float
-    """||W X - Q X||^2 over ||W X||^2 on the calibration inputs."""
-    nearest_error: float
-    """The same for rounding to nearest with the same scales."""
-    damping: float
 
 
 def draw_sequences(
@@ -57,98 +41,61 @@ class _Taken(Exception):
     """The inputs are in; the rest of the block would be wasted."""
 
 
-@torch.no_grad()
-def quantize_model(model: Transformer, token_ids: Tensor, config: QuantizeConfig) -> list[LayerReport]:
-    """Replace a model's linears in place, calibrated on token_ids (n, T); report on each.
+class CalibrationWalk:
+    """The residual stream of calibration tokens (n, T) in front of one block after the other."""
 
-    Raises ValueError for a mixture of experts, a group size that does not fit, or weights that are not
-    finite.
-    """
-    check_group_size(model, config.group_size)
-    model.eval()
-    rope = model.rope(0, token_ids.shape[1])
-    batches = [model.embed_tokens(ids) for ids in token_ids.split(BATCH_SEQUENCES)]  # (b, T, C) each
-    firsts: list[Tensor | None] = [None] * len(batches)  # the first block's values, (b, T, G, D)
-    reports = []
-    for index, block in enumerate(model.blocks):
-        for names in input_groups(model, index):
-            hessian = _collect(model, block, names[0], batches, firsts, rope)
-            for name in names:
-                reports.append(_quantize_linear(model, name, hessian, config))
-        outputs = [block(x, rope, first) for x, first in zip(batches, firsts, strict=True)]
-        batches, firsts = [x for x, _ in outputs], [first for _, first in outputs]
-    return reports
+    def __init__(self, model: Transformer, token_ids: Tensor) -> None:
+        self.model = model.eval()
+        self.rope = model.rope(0, token_ids.shape[1])
+        self.batches = [model.embed_tokens(ids) for ids in token_ids.split(BATCH_SEQUENCES)]  # (b, T, C) each
+        self.firsts: list[Tensor | None] = [None] * len(self.batches)
+        """The first block's values, (b, T, G, D)."""
+        self.index = 0
+        """The block that stands next."""
 
+    def inputs(self, names: Sequence[str]) -> list[Hessian]:
+        """Return the statistics of what reaches linears of the block, named in the order of the forward pass.
 
-@torch.no_grad()
-def quantize_nearest(model: Transformer, config: QuantizeConfig) -> None:
-    """Replace a model's linears in place by rounding to nearest: the baseline, absmax scales."""
-    check_group_size(model, config.group_size)
-    for name in quantizable(model):
-        linear = _linear(model, name)
-        scales = group_scales(linear.weight, config.group_size, "absmax")
-        codes = round_to_nearest(linear.weight, scales)
-        replace_module(model, name, QuantizedLinear.from_linear(linear, codes, scales))
+        The block is run as far as the last of them.
+        """
+        hessians, handles = [], []
+        for name in names:
+            linear = float_linear(self.model, name)
+            hessian = Hessian(linear.in_features, linear.weight.device)
+            is_last = name == names[-1]
 
+            def take(
+                module: nn.Module, given: tuple[Tensor, ...], hessian: Hessian = hessian, last: bool = is_last
+            ) -> None:
+                hessian.add(given[0])
+                if last:
+                    raise _Taken
 
-def _collect(
-    model: Transformer,
-    block: nn.Module,
-    name: str,
-    batches: list[Tensor],
-    firsts: list[Tensor | None],
-    rope: tuple[Tensor, Tensor] | None,
-) -> Tensor:
-    """Return the Hessian (in, in) of the inputs that reach one linear."""
-    linear = _linear(model, name)
-    hessian = Hessian(linear.in_features, linear.weight.device)
+            hessians.append(hessian)
+            handles.append(linear.register_forward_pre_hook(take))
+        block = self.model.blocks[self.index]
+        for x, first in zip(self.batches, self.firsts, strict=True):
+            with contextlib.suppress(_Taken):
+                block(x, self.rope, first)
+        for handle in handles:
+            handle.remove()
+        n = sum(x.shape[0] * x.shape[1] for x in self.batches)
+        for name, hessian in zip(names, hessians, strict=True):
+            assert hessian.n == n, f"{name} was not reached"
+        return hessians
 
-    def take(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        hessian.add(inputs[0])
-        raise _Taken
-
-    handle = linear.register_forward_pre_hook(take)
-    for x, first in zip(batches, firsts, strict=True):
-        with contextlib.suppress(_Taken):
-            block(x, rope, first)
-    handle.remove()
-    assert hessian.n == sum(x.shape[0] * x.shape[1] for x in batches), f"{name} was not reached"
-    return hessian.matrix
+    def advance(self) -> None:
+        """Run the block as it now is."""
+        block = self.model.blocks[self.index]
+        outputs = [block(x, self.rope, first) for x, first in zip(self.batches, self.firsts, strict=True)]
+        self.batches, self.firsts = [x for x, _ in outputs], [first for _, first in outputs]
+        self.index += 1
 
 
-def _quantize_linear(model: Transformer, name: str, hessian: Tensor, config: QuantizeConfig) -> LayerReport:
-    linear = _linear(model, name)
-    weight = linear.weight.detach()  # (out, in)
-    if not bool(weight.isfinite().all()):
-        raise ValueError(f"{name}.weight: not finite; train the parent again")
-    result = gptq(
-        weight,
-        hessian,
-        group_size=config.group_size,
-        scale=config.scale,
-        act_order=config.act_order,
-        damping=config.damping,
-    )
-    quantized = QuantizedLinear.from_linear(linear, result.codes, result.scales)
-    nearest = QuantizedLinear.from_linear(linear, round_to_nearest(weight, result.scales), result.scales)
-    replace_module(model, name, quantized)
-    return LayerReport(
-        name=name,
-        error=_relative_error(weight, quantized.dequantized(), hessian),
-        nearest_error=_relative_error(weight, nearest.dequantized(), hessian),
-        damping=result.damping,
-    )
-
-
-def _relative_error(weight: Tensor, quantized: Tensor, hessian: Tensor) -> float:
-    """Return tr(D H D^T) / tr(W H W^T) with D = W - Q: the squared output error over the output."""
-    difference = weight - quantized
-    error = ((difference @ hessian) * difference).sum()
-    output = ((weight @ hessian) * weight).sum()
-    return float(error / output.clamp_min(torch.finfo(output.dtype).tiny))  # 0/0: a layer without input
-
-
-def _linear(model: Transformer, name: str) -> nn.Linear:
+def float_linear(model: Transformer, name: str) -> nn.Linear:
+    """Return a linear that is not quantized yet. Raises ValueError when its weights are not finite."""
     linear = model.get_submodule(name)
     assert isinstance(linear, nn.Linear), f"{name} is not a float linear"
+    if not bool(linear.weight.isfinite().all()):
+        raise ValueError(f"{name}.weight: not finite; train the parent again")
     return linear

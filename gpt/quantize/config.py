@@ -3,23 +3,26 @@
 from dataclasses import dataclass
 from typing import Literal
 
+Method = Literal["gptq", "awq", "nearest", "int8", "int8_dynamic", "nf4"]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class QuantizeConfig:
-    """GPTQ to packed int4."""
+    """One model in fewer bits."""
 
     source: Literal["finetune", "align-dpo", "align-ppo", "align-grpo"] = "finetune"
     """The model that is quantized: dvc.yaml makes its checkpoint the stage's input."""
-    bits: Literal[4]
-    """Bits of a weight; the packed layout knows 4 alone."""
+    method: Method
+    """gptq, awq and nearest are 4 bits on one packed layout, the first two calibrated; int8 rounds weights to
+    8 bits an output channel, int8_dynamic activations a token as well; nf4 is QLoRA's 4 bits."""
     group_size: int
-    """Inputs that share one fp16 scale; must divide the inputs of every quantized linear."""
+    """gptq, awq, nearest: inputs that share one fp16 scale; must divide the inputs of every linear."""
     scale: Literal["absmax", "mse"]
-    """A group's scale: from its largest weight, or the clipping of it with the least squared error."""
+    """gptq: a group's scale, from its largest weight, or the clipping of it with the least squared error."""
     act_order: bool
-    """Quantize the inputs with the largest mean square first; groups stay where they are (static)."""
+    """gptq: the inputs with the largest mean square first; groups stay where they are (static)."""
     damping: float
-    """Share of the Hessian's mean diagonal that is added to its diagonal."""
+    """gptq: share of the Hessian's mean diagonal that is added to its diagonal."""
     n_calibration: int
     """Calibration sequences."""
     seq_len: int

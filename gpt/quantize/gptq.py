@@ -21,10 +21,11 @@ MAX_DAMPING = 1.0
 
 
 class Hessian:
-    """Running mean of 2 x x^T over a layer's inputs."""
+    """Running means of 2 x x^T and of |x| over a layer's inputs."""
 
     def __init__(self, in_features: int, device: torch.device | str = "cpu") -> None:
         self.matrix = torch.zeros(in_features, in_features, device=device)  # (in, in)
+        self.magnitude = torch.zeros(in_features, device=device)  # (in,)
         self.n = 0
         """Input vectors seen."""
 
@@ -34,6 +35,8 @@ class Hessian:
         total = self.n + len(rows)
         self.matrix *= self.n / total
         self.matrix += rows.T @ rows * (2 / total)
+        self.magnitude *= self.n / total
+        self.magnitude += rows.abs().sum(dim=0) / total
         self.n = total
 
 

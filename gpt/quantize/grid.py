@@ -17,18 +17,23 @@ CLIP_RATIOS = tuple(1 - 0.02 * i for i in range(16))
 def group_scales(weight: Tensor, group_size: int, rule: str) -> Tensor:
     """Return scales float16 (out, in/g) of weight (out, in)."""
     groups = weight.unflatten(1, (-1, group_size))  # (out, in/g, g)
-    largest = groups.abs().amax(dim=-1)  # (out, in/g)
     if rule == "absmax":
-        return _to_fp16(2 * largest / MAX_CODE)
+        return shrunk_scales(weight, group_size, 1.0)
     assert rule == "mse", rule
-    best = torch.full_like(largest, torch.inf)
-    scales = torch.zeros_like(largest, dtype=torch.float16)
+    best = torch.full(groups.shape[:2], torch.inf, dtype=weight.dtype, device=weight.device)  # (out, in/g)
+    scales = torch.zeros_like(best, dtype=torch.float16)
     for ratio in CLIP_RATIOS:
-        trial = _to_fp16(2 * ratio * largest / MAX_CODE)
+        trial = shrunk_scales(weight, group_size, ratio)
         error = (round_trip(weight, trial) - weight).square().unflatten(1, (-1, group_size)).sum(dim=-1)
         scales = torch.where(error < best, trial, scales)
         best = torch.minimum(error, best)
     return scales
+
+
+def shrunk_scales(weight: Tensor, group_size: int, ratio: float) -> Tensor:
+    """Return scales float16 (out, in/g) whose grid ends at a share of each group's largest weight."""
+    largest = weight.unflatten(1, (-1, group_size)).abs().amax(dim=-1)  # (out, in/g)
+    return _to_fp16(2 * ratio * largest / MAX_CODE)
 
 
 def nearest_codes(values: Tensor, scales: Tensor) -> Tensor:

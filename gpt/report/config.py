@@ -1,6 +1,8 @@
-"""The dials of the report. Standard library only."""
+"""The dials of the report and of its comparison of quantized models. Standard library only."""
 
 from dataclasses import dataclass
+
+from gpt.quantize.config import Method
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,5 +39,37 @@ class ReportConfig:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: at least 1 is needed, got {getattr(self, name)}")
         for name in ("temperature", "dollars_per_hour"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}: 0 or more is needed, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class QuantizeReportConfig:
+    """How much the methods of quantization are compared by; every figure states its own n."""
+
+    methods: tuple[Method, ...]
+    """Beside the float model; each is made under the dials that the quantized checkpoint keeps."""
+    n_windows: int
+    """Windows of held-out corpus text, evenly spread; 0 is all of them."""
+    seq_len: int
+    """Tokens that a window predicts."""
+    n_hellaswag: int
+    """HellaSwag items, evenly spread over the file; 0 leaves the task out."""
+    batch_tokens: int
+    """Tokens of one forward pass, padding included."""
+    prompt_tokens: int
+    """Tokens in the cache before decoding is timed."""
+    decode_tokens: int
+    """Tokens decoded one after the other in a round, each timed."""
+    rounds: int
+    """Rounds of the timing; in each the methods take turns."""
+
+    def __post_init__(self) -> None:
+        if not self.methods or len(set(self.methods)) < len(self.methods):
+            raise ValueError(f"methods: each once and at least one is needed, got {list(self.methods)}")
+        for name in ("seq_len", "batch_tokens", "prompt_tokens", "decode_tokens", "rounds"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: at least 1 is needed, got {getattr(self, name)}")
+        for name in ("n_windows", "n_hellaswag"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}: 0 or more is needed, got {getattr(self, name)}")

@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from gpt.report.artefacts import is_absent
+from gpt.report.bar_chart import Bar, bar_chart
 from gpt.report.heat_chart import heat_chart
 from gpt.report.line_chart import Series, line_chart, short_number
 from gpt.report.metric_names import metric_name
@@ -48,6 +49,7 @@ def render_page(results: Mapping[str, Any]) -> str:
         prompts=list(dict.fromkeys(sample["prompt"] for sample in results["samples"])),
         ladder_chart=None if is_absent(results["ladder"]) else ladder_chart(results["ladder"]),
         training_charts=[training_chart(training) for training in results["training"]],
+        rise_chart=rise_chart(results["quantization"].get("methods", [])),
         heads=[] if is_absent(results["heatmaps"]) else head_charts(results["heatmaps"]),
         rung_names=RUNG_NAMES,
         longest_s=max([stage["time_s"] or 0 for stage in results["stages"]], default=0) or 1,
@@ -107,6 +109,18 @@ def training_chart(training: Mapping[str, Any]) -> Markup:
         Series(name="validation", points=lines["val_loss"], has_dots=True, color=0),
     ]
     return line_chart(series, x_label="tokens", y_label="nats per token")
+
+
+def rise_chart(methods: Any) -> Markup:
+    """Draw by how much each method raises the float model's perplexity; nothing where they are absent."""
+    rows = (
+        [] if is_absent(methods) else [row for row in methods if "rise" in row and row["method"] != "float"]
+    )
+    bars = [
+        Bar(name=row["method"], value=row["rise"], stderr=row["rise_stderr"], text=f"{row['rise']:+.2%}")
+        for row in rows
+    ]
+    return bar_chart(bars, label="rise of perplexity over the float model")
 
 
 def head_charts(heatmaps: Mapping[str, Any]) -> list[dict[str, Any]]:

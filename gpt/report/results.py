@@ -61,7 +61,7 @@ def gather(
         ],
         "samples": samples,
         "heatmaps": heatmaps,
-        "quantization": _quantization(metrics, dials),
+        "quantization": _quantization(folders, metrics, dials),
         "enclave": _enclave(folders, metrics),
         "logs": logs,
         **_costs(stages, metrics, config.dollars_per_hour),
@@ -144,10 +144,21 @@ def _training(label: str, folder: Path, metrics: Any, dials: Mapping[str, Any]) 
     }
 
 
-def _quantization(metrics: Mapping[str, Any], dials: Mapping[str, Any]) -> dict[str, Any]:
-    """Return sizes and perplexities, with the dials they were made with where DVC recorded them."""
+def _quantization(
+    folders: Mapping[str, Path], metrics: Mapping[str, Any], dials: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return sizes and perplexities, with the dials they were made with where DVC recorded them, and every
+    method's row with its time."""
     found = metrics.get("quantize", absent("there is no stage quantize"))
-    return found if is_absent(found) else found | {"dials": dials.get("quantize")}
+    if is_absent(found):
+        return found
+    methods: Any = absent("there is no stage quantize_report")
+    if "quantize_report" in folders:
+        methods = read_json(folders["quantize_report"] / "methods.json")
+        times = metrics["quantize_report"]
+        if not is_absent(methods):
+            methods = [row | {"ms_per_token": times.get(f"ms_per_token_{row['method']}")} for row in methods]
+    return found | {"dials": dials.get("quantize"), "methods": methods}
 
 
 def _enclave(folders: Mapping[str, Path], metrics: Mapping[str, Any]) -> dict[str, Any]:

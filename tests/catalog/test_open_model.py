@@ -10,7 +10,7 @@ from gpt.catalog.open_model import available_stages, open_model
 from gpt.checkpoint.manifest import write_manifest
 from gpt.checkpoint.save_load import open_checkpoint
 from gpt.model.config import ModelConfig
-from gpt.quantize.calibrate import quantize_nearest
+from gpt.quantize.methods import quantize_nearest
 from gpt.quantize.quantized_linear import QuantizedLinear
 from gpt.quantize.save import save_quantized
 from gpt.tokenizer.tokenizer import Tokenizer, train_tokenizer

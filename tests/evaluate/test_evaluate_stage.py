@@ -9,7 +9,7 @@ import pytest
 from gpt.checkpoint.save_load import open_checkpoint
 from gpt.evaluate.compare import HEADLINES
 from gpt.evaluate.config import EvaluateConfig
-from gpt.quantize.calibrate import quantize_nearest
+from gpt.quantize.methods import quantize_nearest
 from gpt.quantize.save import save_quantized
 from stages.evaluate import MODELS, evaluate
 from stages.runner import StageRun

@@ -22,7 +22,7 @@ from tests.dataset.tiny_shards import write_tiny_shards
 SENTENCE = "the merchant paid forty rupees by upi and paisa wapas nahi aaya so she called her bank again"
 WORDS = SENTENCE.split()
 QUANTIZE_CONFIG = QuantizeConfig(
-    bits=4,
+    method="gptq",
     group_size=16,
     scale="mse",
     act_order=True,

@@ -23,6 +23,7 @@ LANGUAGE_MODELS = {
     "align@ppo",
     "align@grpo",
     "quantize",
+    "quantize_report",
     "evaluate",
     "package",
     "report",
@@ -38,12 +39,15 @@ CHANGES = {
     "pretrain.train.optim.lr": LANGUAGE_MODELS,
     "scale.dense.train.steps": {"scale@dense", "evaluate", "report"},
     "scale.moe.growth.n_experts": {"scale@moe", "evaluate", "report"},
-    "logs.n_chats": {"logs", "finetune", "quantize", "evaluate", "package", "report"} | ALIGNED,
-    "finetune.lora_rank": {"finetune", "quantize", "evaluate", "package", "report"} | ALIGNED,
+    "logs.n_chats": {"logs", "finetune", "quantize", "quantize_report", "evaluate", "package", "report"}
+    | ALIGNED,
+    "finetune.lora_rank": {"finetune", "quantize", "quantize_report", "evaluate", "package", "report"}
+    | ALIGNED,
     "align.dpo.lora_rank": {"align@dpo", "evaluate", "report"},
     "align.ppo.rollout.epochs": {"align@ppo", "evaluate", "report"},
     "align.grpo.train.optim.lr": {"align@grpo", "evaluate", "report"},
-    "quantize.group_size": {"quantize", "evaluate", "package", "report"},
+    "quantize.group_size": {"quantize", "quantize_report", "evaluate", "package", "report"},
+    "quantize_report.n_windows": {"quantize_report", "report"},
     "evaluate.n_windows": {"evaluate", "report"},
     "package.image_version": {"package", "report"},
     "report.seed": {"report"},
@@ -142,7 +146,7 @@ def test_the_quantized_model_is_a_dial(project: Path, monkeypatch: pytest.Monkey
     params = yaml.safe_load((project / "params.yaml").read_text())
     params["quantize"]["source"] = "align-dpo"
     (project / "params.yaml").write_text(yaml.safe_dump(params))
-    after = {"quantize", "evaluate", "package", "report"}
+    after = {"quantize", "quantize_report", "evaluate", "package", "report"}
     assert rerun(project) == after
     params["align"]["dpo"]["lora_rank"] += 1
     (project / "params.yaml").write_text(yaml.safe_dump(params))

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from gpt.model.transformer import Transformer
-from gpt.quantize.calibrate import draw_sequences, quantize_model, quantize_nearest
+from gpt.quantize.calibrate import draw_sequences
 from gpt.quantize.gptq import Hessian, gptq
 from gpt.quantize.layers import quantizable
+from gpt.quantize.methods import quantize_model, quantize_nearest
 from gpt.quantize.quantized_linear import QuantizedLinear
 from tests.evaluate.tiny_models import QUANTIZE_CONFIG, tiny_model, tiny_token_ids
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from gpt.checkpoint.save_load import Checkpoint, open_checkpoint
-from gpt.quantize.calibrate import quantize_nearest
 from gpt.quantize.load import load_quantized
+from gpt.quantize.methods import quantize_nearest
 from gpt.quantize.save import save_quantized, size_metrics
 from tests.evaluate.tiny_models import QUANTIZE_CONFIG, save_tiny, tiny_model, tiny_token_ids
 

@@ -9,7 +9,7 @@ import pytest
 
 from gpt.report.page import render_page
 from gpt.report.results import gather
-from tests.report.tiny_run import CONFIG, FOLDERS, MEASUREMENT, METRICS, SCORES, SOURCES, TAGS
+from tests.report.tiny_run import CONFIG, FOLDERS, MEASUREMENT, METHODS, METRICS, SCORES, SOURCES, TAGS
 
 
 def test_figures_are_the_stages_own(results: dict[str, Any]) -> None:
@@ -18,7 +18,8 @@ def test_figures_are_the_stages_own(results: dict[str, Any]) -> None:
     assert results["data"]["sources"] == SOURCES
     assert results["enclave"] == MEASUREMENT
     assert results["logs"] == METRICS["logs"]
-    assert results["quantization"] == METRICS["quantize"] | {"dials": None}
+    methods = [row | {"ms_per_token": ms} for row, ms in zip(METHODS, (2.5, 1.5, None), strict=True)]
+    assert results["quantization"] == METRICS["quantize"] | {"dials": None, "methods": methods}
     assert [rung["rung"] for rung in results["ladder"]["rungs"]] == ["bigram", "block"]
     assert results["ladder"]["bigram_one_batch"] == 2.48
     assert results["ladder"]["bigram_full"] == 2.51

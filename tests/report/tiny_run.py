@@ -8,8 +8,8 @@ import torch
 
 from gpt.checkpoint.save_load import load_model, open_checkpoint
 from gpt.model.config import ModelConfig
-from gpt.quantize.calibrate import quantize_nearest
 from gpt.quantize.config import QuantizeConfig
+from gpt.quantize.methods import quantize_nearest
 from gpt.quantize.save import save_quantized
 from gpt.report.config import ReportConfig
 from gpt.tokenizer.tokenizer import Tokenizer
@@ -34,7 +34,7 @@ TAGS = {
     "machine.torch": "2.9.0",
 }
 QUANTIZE = QuantizeConfig(
-    bits=4,
+    method="gptq",
     group_size=8,
     scale="absmax",
     act_order=False,
@@ -57,6 +57,7 @@ FOLDERS = {
     "logs": "data/logs",
     "finetune": "models/finetune",
     "quantize": "models/quantize",
+    "quantize_report": "models/quantize_report",
     "evaluate": "models/evaluate",
     "package": "models/package",
 }
@@ -109,6 +110,7 @@ METRICS: dict[str, dict[str, Any]] = {
         "test_tokens": 2016,
         "time_s": 6.0,
     },
+    "quantize_report": {"ms_per_token_float": 2.5, "ms_per_token_gptq": 1.5, "time_s": 0.0},
     "evaluate": {"time_s": 9.0},
     "package": {"has_eif": False, "booted": False, "why_no_eif": "no Debian here", "time_s": 1.0},
 }
@@ -126,6 +128,16 @@ SCORES = [
          "unit": "item", "chance": 0.25, "absent": "the set hellaswag_val was not fetched"},
     )
 ]  # fmt: skip
+_FLOAT = {
+    "method": "float", "bits": 32, "file_bytes": 4000, "memory_bytes": 4096, "perplexity": 20.0,
+    "perplexity_stderr": 0.5, "bits_per_byte": 2.125, "bits_per_byte_stderr": 0.03125, "rise": 0.0,
+    "rise_stderr": 0.0, "windows": 4, "tokens": 1024, "items": 0,
+}  # fmt: skip
+METHODS = [
+    _FLOAT,
+    {**_FLOAT, "method": "gptq", "bits": 4, "file_bytes": 1000, "rise": 0.0625, "rise_stderr": 0.0078125},
+    {"method": "awq", "absent": "architecture.norm_gain: false leaves awq <no> place"},
+]
 SOURCES = {
     "source": {
         "set": "shakespeare",
@@ -163,6 +175,7 @@ stages:
   logs: {cmd: x}
   finetune: {cmd: x}
   quantize: {cmd: x}
+  quantize_report: {cmd: x}
   evaluate: {cmd: x}
   package: {cmd: x}
   report: {cmd: x}
@@ -181,6 +194,7 @@ def write_run(root: Path, architecture: ModelConfig, tokenizer: Tokenizer) -> di
         "rung,step,loss,val_loss\nbigram,10,3.1,3.0\nbigram,20,2.6,2.5\nblock,10,2.5,2.4\nblock,20,2.0,1.9\n"
     )
     write(folders["evaluate"] / "scores.json", SCORES)
+    write(folders["quantize_report"] / "methods.json", METHODS)
     write(folders["fetch"] / "files/sources.json", SOURCES)
     write(folders["package"] / "image/measurement.json", MEASUREMENT)
     write_models(folders, architecture, tokenizer)

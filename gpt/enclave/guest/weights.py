@@ -17,6 +17,8 @@ Arrays = dict[str, np.ndarray]
 FORMAT = "rawgpt-checkpoint-1"
 DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4", "U8": "u1"}
 ZERO_CODE = 8
+PACKED_INT4 = ("gptq", "awq", "nearest")
+"""Methods whose file is packed int4."""
 
 
 def check_manifest(folder: Path) -> None:
@@ -73,14 +75,18 @@ def read_checkpoint(folder: Path) -> tuple[dict[str, Any], Arrays]:
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     if config.get("format") != FORMAT:
         raise ValueError(f"{folder}/config.json: format {config.get('format')!r}; {FORMAT!r} is read")
-    arrays = read_safetensors(folder / "model.safetensors")
     quantization = config.get("quantization")
+    if quantization and (quantization["method"] not in PACKED_INT4 or quantization["bits"] != 4):
+        raise ValueError(
+            f"{folder}/config.json: quantization.method: {quantization['method']!r} with "
+            f"{quantization['bits']} bits; the enclave's guest reads packed int4: write quantize.method: "
+            f"{', '.join(PACKED_INT4)}"
+        )
+    arrays = read_safetensors(folder / "model.safetensors")
     linears = quantization["linears"] if quantization else []
     packed_names = [name.removesuffix(".packed") for name in arrays if name.endswith(".packed")]
     if sorted(packed_names) != sorted(linears):
         raise ValueError(f"{folder}: the packed tensors are not the linears that config.json lists")
-    if quantization and quantization["bits"] != 4:
-        raise ValueError(f"{folder}: {quantization['bits']} bits; packed int4 is read")
     for name in linears:
         arrays[f"{name}.weight"] = dequantize(arrays.pop(f"{name}.packed"), arrays.pop(f"{name}.scales"))
     return config, {name: np.asarray(array, dtype=np.float32) for name, array in arrays.items()}
