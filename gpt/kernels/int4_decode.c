@@ -8,12 +8,14 @@
 struct layer {
     struct matrix q, k, v, o, gate, up, down;
     const float *attention_gain, *ffn_gain; /* (dim), or null */
+    const float *q_gain, *k_gain;           /* (head_dim), or null */
 };
 
 struct stack {
     const struct layer *layers;
     int64_t n_layers, dim, n_heads, n_kv_heads, head_dim, ffn_dim, max_seq_len;
     double eps;
+    int64_t qk_norm; /* whether each head of q and k has a norm of its own */
 };
 
 struct step {
@@ -74,6 +76,13 @@ static void rotate(const float *x, const float *cos, const float *sin, int64_t h
         store(out + i, a * c - b * s);
         store(out + half + i, b * c + a * s);
     }
+}
+
+/* A head of q or of k as attention sees it; out may be x. */
+static void turn_head(const struct stack *s, const float *x, const float *gain, const float *cos, const float *sin, float *out)
+{
+    if (s->qk_norm) rms_norm(x, gain, s->head_dim, (float)s->eps, out), x = out;
+    rotate(x, cos, sin, s->head_dim, out);
 }
 
 /* out (head_dim) of one query over positions 0..n-1 of the cache and a last one beside it; scores: n + 16 floats. */
@@ -142,7 +151,7 @@ static void block_step(struct step *t, const struct layer *l, float *keys, float
     product(&l->v, m.rounded, t->alone, v);
     meet(t->alone);
 
-    for (int64_t g = 0; g < s->n_kv_heads; g++) rotate(k + g * d, t->cos, t->sin, d, m.k + g * d);
+    for (int64_t g = 0; g < s->n_kv_heads; g++) turn_head(s, k + g * d, l->k_gain, t->cos, t->sin, m.k + g * d);
     if (me == 0) { /* nobody reads this position from the cache in this step */
         __builtin_memcpy(keys + t->position * row, m.k, sizeof(float) * (size_t)kv);
         __builtin_memcpy(values + t->position * row, v, sizeof(float) * (size_t)kv);
@@ -150,7 +159,7 @@ static void block_step(struct step *t, const struct layer *l, float *keys, float
     struct share heads = my_share(s->n_heads, t->alone);
     for (int64_t h = heads.first; h < heads.last; h++) {
         const int64_t g = h * s->n_kv_heads / s->n_heads * d;
-        rotate(q + h * d, t->cos, t->sin, d, m.q);
+        turn_head(s, q + h * d, l->q_gain, t->cos, t->sin, m.q);
         attend(m.q, keys + g, values + g, m.k + g, v + g, t->position, row, d, m.scores, seen + h * d);
     }
     meet(t->alone);
@@ -287,9 +296,9 @@ static void before(void *argument)
     struct share rows = my_share(t->rows, t->alone);
     for (int64_t r = rows.first; r < rows.last; r++) {
         const float *cos = t->cos + r * (d / 2), *sin = t->sin + r * (d / 2);
-        for (int64_t h = 0; h < s->n_heads; h++) rotate(t->q + (r * s->n_heads + h) * d, cos, sin, d, t->q + (r * s->n_heads + h) * d);
-        for (int64_t g = 0; g < s->n_kv_heads; g++)
-            rotate(t->k + (r * s->n_kv_heads + g) * d, cos, sin, d, t->k + (r * s->n_kv_heads + g) * d);
+        float *q = t->q + r * s->n_heads * d, *k = t->k + r * s->n_kv_heads * d;
+        for (int64_t h = 0; h < s->n_heads; h++) turn_head(s, q + h * d, l->q_gain, cos, sin, q + h * d);
+        for (int64_t g = 0; g < s->n_kv_heads; g++) turn_head(s, k + g * d, l->k_gain, cos, sin, k + g * d);
     }
 }
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from gpt.kernels.int4_cpu import LANES, CpuWeights, Matrix
 
+GAINS = ("attention_gain", "ffn_gain", "q_gain", "k_gain")
 MATRICES = ("q", "k", "v", "o", "gate", "up", "down")
 
 
@@ -20,8 +21,7 @@ class Layer(ctypes.Structure):
 
     _fields_ = (
         *((name, Matrix) for name in MATRICES),
-        ("attention_gain", ctypes.c_void_p),
-        ("ffn_gain", ctypes.c_void_p),
+        *((name, ctypes.c_void_p) for name in GAINS),
     )
 
 
@@ -35,6 +35,7 @@ class Stack(ctypes.Structure):
             for name in ("n_layers", "dim", "n_heads", "n_kv_heads", "head_dim", "ffn_dim", "max_seq_len")
         ),
         ("eps", ctypes.c_double),
+        ("qk_norm", ctypes.c_int64),
     )
 
 
@@ -44,8 +45,8 @@ class BlockWeights:
 
     matrices: tuple[CpuWeights, ...]
     """In the order of MATRICES."""
-    gains: tuple[Tensor | None, Tensor | None]
-    """float32 (C,) of both norms, or None."""
+    gains: tuple[Tensor | None, ...]
+    """In the order of GAINS, float32 (C,) and (D,); None where a norm has none."""
 
 
 class DecodeStack:
@@ -61,6 +62,7 @@ class DecodeStack:
         ffn_dim: int,
         max_seq_len: int,
         eps: float,
+        qk_norm: bool,
     ) -> None:
         dim = n_heads * head_dim
         assert self.fits(dim, head_dim, ffn_dim), (dim, head_dim, ffn_dim)
@@ -69,11 +71,11 @@ class DecodeStack:
         for layer, block in zip(self.layers, blocks, strict=True):
             for name, weights in zip(MATRICES, block.matrices, strict=True):
                 setattr(layer, name, weights.matrix)
-            for name, gain in zip(("attention_gain", "ffn_gain"), block.gains, strict=True):
+            for name, gain in zip(GAINS, block.gains, strict=True):
                 assert gain is None or (gain.dtype == torch.float32 and gain.is_contiguous()), name
                 setattr(layer, name, None if gain is None else gain.data_ptr())
         sizes = (len(blocks), dim, n_heads, n_kv_heads, head_dim, ffn_dim, max_seq_len)
-        self.stack = Stack(self.layers, *sizes, eps)
+        self.stack = Stack(self.layers, *sizes, eps, qk_norm)
         self.library = blocks[0].matrices[0].library
         for name in ("own_floats", "shared_floats", "part_floats"):
             getattr(self.library, name).restype = ctypes.c_int64

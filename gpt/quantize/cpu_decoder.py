@@ -29,7 +29,6 @@ def is_llama_shaped(config: ModelConfig) -> bool:
     """Whether a model of this architecture is what int4_decode.c computes."""
     odd = (
         config.bias,
-        config.qk_norm,
         config.token_shift,
         config.value_residual,
         config.n_experts,
@@ -62,7 +61,13 @@ class CpuDecoder:
             matrices = [linear.weights for linear in linears if isinstance(linear.weights, CpuWeights)]
             assert len(matrices) == len(PLACES)
             gains = [self._gain(block.get_submodule(name)) for name in ("attention_norm", "ffn_norm")]
-            blocks.append(BlockWeights(matrices=tuple(matrices), gains=(gains[0], gains[1])))
+            if config.qk_norm:
+                gains += [
+                    self._gain(block.get_submodule(f"attention.{name}")) for name in ("q_norm", "k_norm")
+                ]
+            else:
+                gains += [None, None]
+            blocks.append(BlockWeights(matrices=tuple(matrices), gains=tuple(gains)))
         self.stack = DecodeStack(
             blocks,
             n_heads=config.n_heads,
@@ -71,6 +76,7 @@ class CpuDecoder:
             ffn_dim=config.ffn_dim,
             max_seq_len=config.max_seq_len,
             eps=config.norm_eps,
+            qk_norm=config.qk_norm,
         )
 
     @staticmethod
@@ -101,8 +107,8 @@ class CpuDecoder:
 
         def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             backend = self.config.attention_backend
-            rows = (t.unflatten(0, sizes) for t in (q, k, v))  # (B, T, H or G, D) each
-            return cache.attend(layer, *rows, backend=backend).flatten(0, 1)
+            q, k, v = (t.unflatten(0, sizes) for t in (q, k, v))  # (B, T, H or G, D) each
+            return cache.attend(layer, q, k, v, backend).flatten(0, 1)
 
-        turns = (table.repeat(sizes[0], 1) for table in (cos, sin))  # (B * T, D/2) each
-        return self.stack.rows(x.flatten(0, 1), *turns, attend).view(x.shape)
+        cos, sin = cos.repeat(sizes[0], 1), sin.repeat(sizes[0], 1)  # (B * T, D/2) each
+        return self.stack.rows(x.flatten(0, 1), cos, sin, attend).view(x.shape)

@@ -55,7 +55,11 @@ def logits(model: Transformer, ids: list[int] = IDS, prompt: int = 5) -> Tensor:
 @needs_c
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"n_kv_heads": 4, "norm_gain": False}, {"n_heads": 2, "n_kv_heads": 1, "tie_embeddings": False}],
+    [
+        {},
+        {"n_kv_heads": 4, "norm_gain": False},
+        {"n_heads": 2, "n_kv_heads": 1, "tie_embeddings": False, "qk_norm": True},
+    ],
 )
 def test_the_decoder_equals_module_by_module(changes: dict[str, Any]) -> None:
     """Guards: every line of int4_decode.c: a head of another group, a position off by one, keys stored
@@ -146,9 +150,9 @@ def test_torch_and_reference_answer_the_same() -> None:
 
 
 @needs_c
-@pytest.mark.parametrize("changes", [{"bias": True}, {"qk_norm": True}, {"value_residual": True}])
+@pytest.mark.parametrize("changes", [{"bias": True}, {"token_shift": True}, {"value_residual": True}])
 def test_other_shapes_go_module_by_module(changes: dict[str, Any]) -> None:
-    """Guards: a decoder that leaves out a bias, a norm or a mixed value."""
+    """Guards: a decoder that leaves out a bias, a shift or a mixed value."""
     plain, model = logits(quantized(**changes)), quantized(**changes)
     assert not prepare_for_cpu(model, backend="c").decoder
     assert (logits(model) - plain).norm() / plain.norm() < 0.035
