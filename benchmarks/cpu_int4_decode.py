@@ -38,9 +38,9 @@ from gpt.corpus.registry import fetch
 from gpt.generate.engine import next_logits
 from gpt.model.kv_cache import KVCache
 from gpt.model.transformer import Transformer
-from gpt.quantize.calibrate import quantize_nearest
 from gpt.quantize.config import QuantizeConfig
 from gpt.quantize.cpu_model import RuntimeLinear, prepare_for_cpu
+from gpt.quantize.methods import quantize_nearest
 
 NAME, GROUP, PROMPT, LONG, SEED = "smollm2-135m", 64, 16, 500, 0
 FORMS: dict[str, tuple[str, str]] = {

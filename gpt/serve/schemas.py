@@ -35,6 +35,8 @@ COMPLETION_MAX_TOKENS = 16
 MAX_STOPS = 4
 MAX_STOP_CHARS = 256
 MAX_ALTERNATIVES = 20
+SMALLEST_TOP_P = 1e-6
+"""Below 1 / V a nucleus is the likeliest token alone; far below, fp32 has a 0 and the nucleus nothing."""
 
 
 def _whole_unicode(text: str) -> str:
@@ -111,7 +113,7 @@ class GenerationRequest(BaseModel):
             repetition_penalty=self.repetition_penalty,
             temperature=self.temperature,
             top_k=self.top_k,
-            top_p=self.top_p,
+            top_p=max(self.top_p, SMALLEST_TOP_P) if self.top_p > 0 else self.top_p,
             min_p=self.min_p,
         )
 

@@ -8,7 +8,7 @@ import torch
 from gpt.catalog.open_model import open_model
 from gpt.catalog.open_to_run import open_to_run
 from gpt.checkpoint.save_load import open_checkpoint
-from gpt.quantize.calibrate import quantize_nearest
+from gpt.quantize.methods import quantize_nearest
 from gpt.quantize.save import save_quantized
 from tests.evaluate.tiny_models import QUANTIZE_CONFIG, save_tiny, tiny_model, tiny_token_ids
 

@@ -14,8 +14,8 @@ from gpt.generate.engine import generate, next_logits
 from gpt.model.config import ModelConfig
 from gpt.model.kv_cache import KVCache
 from gpt.model.transformer import Transformer
-from gpt.quantize.calibrate import quantize_nearest
 from gpt.quantize.cpu_model import RuntimeLinear, prepare_for_cpu
+from gpt.quantize.methods import quantize_nearest
 from tests.evaluate.tiny_models import QUANTIZE_CONFIG
 from tests.kernels.test_int4_cpu import best
 from tests.tolerances import TOLERANCE
