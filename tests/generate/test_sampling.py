@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from gpt.generate.config import SamplingConfig
-from gpt.generate.sampling import Sampler, probabilities
+from gpt.generate.sampling import Sampler, choose_all, draw, probabilities
 from tests.tolerances import TOLERANCE
 
 FOUR = [0.5, 0.25, 0.15, 0.1]
@@ -129,3 +129,35 @@ def test_dials_out_of_range_are_refused(dial: str, value: float, message: str) -
     """A wrong dial that reaches the arithmetic."""
     with pytest.raises(ValueError, match=message):
         sampling(**{dial: value})
+
+
+def test_many_rows_choose_what_each_chooses_alone() -> None:
+    """Guards: a generator, a penalty or a temperature of a neighbour; draws in another order. And the logits
+    are left as they were: they become the logprobs."""
+    ways: list[dict[str, float]] = [
+        {},
+        {"temperature": 0.0},
+        {"temperature": 0.5},
+        {"temperature": 0.0, "repetition_penalty": 3.0},
+        {"top_k": 3, "temperature": 0.7},
+        {"repetition_penalty": 2.0, "top_p": 0.6},
+        {"min_p": 0.2},
+    ]
+    torch.manual_seed(0)
+    together = [Sampler(sampling(seed=i, **way)) for i, way in enumerate(ways)]
+    alone = [Sampler(sampling(seed=i, **way)) for i, way in enumerate(ways)]
+    for _ in range(20):
+        logits = torch.randn(len(ways), 12) * 2
+        before = logits.clone()
+        seen = [{i, i + 1, int(row.argmax())} for i, row in enumerate(logits)]
+        chosen = choose_all(together, logits, seen)
+        assert chosen == [a.choose(row, s) for a, row, s in zip(alone, logits, seen, strict=True)]
+        assert torch.equal(logits, before)
+
+
+def test_draw_by_hand() -> None:
+    """By hand: of shares 0, 1/4, 0, 3/4, 0 (given times two) the second token has 0 .. 1/4 and the fourth the
+    rest, up to the last number below 1; a token without a share is never drawn."""
+    p = torch.tensor([0.0, 0.5, 0.0, 1.5, 0.0]).expand(4, -1)
+    uniforms = torch.tensor([0.0, 0.2499, 0.25, 1 - 2**-53], dtype=torch.float64)
+    assert draw(p, uniforms).tolist() == [1, 1, 3, 3]
