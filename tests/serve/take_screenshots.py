@@ -39,7 +39,7 @@ def take(address: str) -> None:
             page.wait("document.body.dataset.ready")
             page.click("#attention [type=submit]")
             page.wait("document.querySelector('.layer')")
-            page.click(".layer:nth-child(6) button:nth-of-type(3)")
+            page.click(".layer:nth-child(3) button:nth-of-type(2)")
             save(page, "playground_attention.png")
 
 
