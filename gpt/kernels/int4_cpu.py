@@ -19,7 +19,7 @@ from gpt.kernels.int4_packing import ZERO_CODE, unpack_int4
 
 LANES = 16
 """Outputs of a block."""
-LONGEST_STEP = 64
+LONGEST_STEP = 32
 """Most inputs of x that share one 8-bit scale."""
 ZERO_BYTE = 128
 """The code of 0 in 8 bits."""
@@ -143,7 +143,7 @@ def round_to_bytes(weight: Tensor, group_size: int) -> tuple[Tensor, Tensor]:
     return codes.to(torch.uint8).flatten(1), scales
 
 
-def largest_group(n: int, most: int = LONGEST_STEP) -> int:
+def largest_group(n: int, most: int = 64) -> int:
     """Return the largest multiple of 8, at most `most`, that divides n inputs; raises ValueError for none."""
     fitting = [size for size in range(8, most + 1, 8) if n % size == 0]
     if not fitting:

@@ -60,7 +60,8 @@ def expected(codes: Tensor, scales: Tensor, x: Tensor, bits: int) -> Tensor:
     step = step_of_group(group)
     parts = x.unflatten(-1, (-1, step))  # (M, in/step, step)
     top = parts.abs().amax(-1, keepdim=True)
-    whole = (parts * (127 / top)).round()  # in float32: what falls on a half there must fall here
+    inverse = torch.full_like(top, 127) / top  # 127 / top would be 127 times a rounded reciprocal
+    whole = (parts * inverse).round()  # in float32: what falls on a half there must fall here
     rounded = (whole.double() * (top.double() / 127)).flatten(-2)
     weights = (codes.double() - (8 if bits == 4 else 128)) * scales.double().repeat_interleave(group, dim=1)
     return rounded @ weights.T
@@ -98,13 +99,13 @@ def test_a_row_is_the_same_bits_whoever_its_neighbours_are() -> None:
 
 
 def test_stays_near_the_product_without_rounding() -> None:
-    """Guards: activations rounded far coarser than 8 bits. Rounding to 127 steps of the largest of 64 normal
-    numbers (about 2.5) has a standard deviation of 2.5 / 127 / sqrt(12) = 0.6%."""
+    """Guards: activations rounded far coarser than 8 bits. Rounding to 127 steps of the largest of 32 normal
+    numbers (about 2.2) has a standard deviation of 2.2 / 127 / sqrt(12) = 0.5%."""
     codes, scales = draw((192, 576, 64), 4)
     x = torch.randn(64, 576, generator=torch.Generator().manual_seed(0))
     exact = x @ dequantize(pack_int4(codes), scales).T
     error = (CpuWeights(codes, scales, bits=4)(x) - exact).norm() / exact.norm()
-    assert 0.003 < error < 0.009
+    assert 0.003 < error < 0.007
 
 
 def test_other_forms_of_x() -> None:
@@ -171,5 +172,5 @@ def test_groups_that_do_not_fit_are_refused() -> None:
         CpuWeights(*draw((16, 24, 12), 4), bits=4)
     with pytest.raises(ValueError, match="widths of a multiple of 8, got 100"):
         largest_group(100)
-    assert [step_of_group(n) for n in (8, 64, 80, 128, 96)] == [8, 64, 40, 64, 48]
+    assert [step_of_group(n) for n in (8, 64, 80, 128, 96)] == [8, 32, 16, 32, 32]
     assert largest_group(576) == 64
