@@ -79,7 +79,8 @@ def cut_text(name: str, tokenizer: Tokenizer, n: int, length: int, seed: int) ->
         raise ValueError(f"RAWGPT_DATA_MIRROR: {path} is not there; point it at the data mirror")
     with bz2.open(path, "rt", encoding="utf-8") as file:
         texts = [json.loads(line)["text"] for line in file]
-    generator, pieces = np.random.default_rng(seed), []
+    generator = np.random.default_rng(seed)
+    pieces: list[list[int]] = []
     while len(pieces) < n:
         text = texts[generator.integers(len(texts))]
         if len(text) > CHARS_A_TOKEN * length:
@@ -158,7 +159,7 @@ def with_peer_weights(model: Transformer, file: Path) -> Transformer:
         of = groups.long()
         values = (codes - zero[of]).float() * scales.float()[of]  # (in, out)
         linear = model.get_submodule(name)
-        linear.weight.data = values.T.contiguous()  # type: ignore[union-attr]
+        linear.weight.data = values.T.contiguous()
     return model
 
 
