@@ -10,6 +10,7 @@ import traceback
 import typer
 from typer.exceptions import TyperException
 
+from rawgpt.ask import ask
 from rawgpt.doctor import doctor
 from rawgpt.exit_codes import EXIT_FAULT, EXIT_GOOD, EXIT_PASSING, EXIT_USER, PassingFailure
 from rawgpt.export import export
@@ -31,7 +32,7 @@ cli = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-COMMANDS = (sample, serve, export, doctor, verify, plan, summary)
+COMMANDS = (sample, ask, serve, export, doctor, verify, plan, summary)
 for each in COMMANDS:
     cli.command()(each)
 

@@ -31,6 +31,7 @@ FOLDERS = (
     "quantize",
     "evaluate",
     "package",
+    "rag",
 )
 
 

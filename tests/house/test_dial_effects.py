@@ -25,6 +25,7 @@ LANGUAGE_MODELS = {
     "quantize",
     "evaluate",
     "package",
+    "rag",
     "report",
 }
 ALIGNED = {"align@dpo", "align@ppo", "align@grpo"}
@@ -46,6 +47,7 @@ CHANGES = {
     "quantize.group_size": {"quantize", "evaluate", "package", "report"},
     "evaluate.n_windows": {"evaluate", "report"},
     "package.image_version": {"package", "report"},
+    "rag.seed": {"rag", "report"},
     "report.seed": {"report"},
     "machine.threads": {"ladder"} | LANGUAGE_MODELS,
 }
