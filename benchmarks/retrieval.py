@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from benchmarks.result_file import RESULTS, write_result
-from gpt.catalog.open_model import open_model
+from gpt.catalog.open_model import OpenModel, open_model
 from gpt.corpus.registry import fetch
 from gpt.corpus.text_files import read_records
 from gpt.rag.config import AnswerConfig, ChunkConfig, IndexConfig, Ranking
@@ -51,6 +51,14 @@ HIDDEN: dict[str, Ranking] = {
     "SmolLM2's hidden states and BM25, reciprocal ranks": "fusion",
 }
 THRESHOLDS = (0.1, 0.15, 0.2, 0.25, 0.3)
+CONDITIONS = {
+    "without": "no passage",
+    "retrieved": "the 3 passages found",
+    "right": "the right paragraph (bound)",
+    "retrieved_minus_without": "found - none, paired",
+}
+PARTS = ("ways", "hidden", "answers")
+"""What is measured; a part that is left out is not in the result, nor in the chapter."""
 MARKS = ("<!-- benchmarks.retrieval -->", "<!-- end of benchmarks.retrieval -->")
 CHAPTER = Path(__file__).parents[1] / "docs/chapters/rag.md"
 
@@ -95,6 +103,29 @@ def measure_refusal(documents: Sequence[Document], questions: Sequence[Question]
     return {"n": len(questions), "below": below}
 
 
+def measure_hidden(
+    opened: OpenModel, documents: Sequence[Document], questions: Sequence[Question]
+) -> list[dict[str, Any]]:
+    """Rank by the model's hidden states, alone and beside BM25."""
+    rows = []
+    for way, ranking in HIDDEN.items():
+        config = replace(BASE, embedding="hidden", ranking=ranking)
+        hidden = HiddenStates(opened.model, opened.tokenizer)
+        rows.append({"way": way, "layer": hidden.layer, **measure_way(documents, questions, config, hidden)})
+    return rows
+
+
+def measure_answers(
+    opened: OpenModel, documents: Sequence[Document], questions: Sequence[Question]
+) -> dict[str, Any]:
+    """Ask the model every question in every condition."""
+    index = build_index(documents, WHOLE, BASE, count_tokens=count_words)
+    started = time.process_time()
+    rows = [answer_question(q, index, opened, AnswerConfig(), generates=True) for q in questions]
+    cpu_s = round(time.process_time() - started, 1)
+    return {"model": opened.name, "cpu_s": cpu_s, "scores": plain(answer_scores(rows)), "rows": rows}
+
+
 def distractors() -> list[Document]:
     """Return BoolQ's passages, each once."""
     texts = dict.fromkeys(
@@ -105,37 +136,40 @@ def distractors() -> list[Document]:
 
 
 def render(result: dict[str, Any]) -> str:
-    """Return the chapter's tables."""
-    lines = ["| ranking | passages | first | among 5 | MRR | index, CPU s | question, CPU ms |"]
-    lines += ["|---|---|---|---|---|---|---|"]
-    for row in result["retrieval"]:
-        figures = [
-            f"{row[k]['value']:.3f} ± {row[k]['stderr']:.3f}" for k in ("recall_at_1", "recall_at_5", "mrr")
+    """Return the chapter's tables of what was measured."""
+    tables = []
+    rows = [*result.get("retrieval", []), *result.get("hidden", [])]
+    if rows:
+        lines = ["| ranking | passages | first | among 5 | MRR | index, CPU s | question, CPU ms |"]
+        lines += ["|---|---|---|---|---|---|---|"]
+        for row in rows:
+            cells = [cell(row[figure]) for figure in ("recall_at_1", "recall_at_5", "mrr")]
+            cells += [f"{row['index_cpu_s']:.2f}", f"{row['question_cpu_ms']:.2f}"]
+            lines.append(f"| {row['way']} | {row['passages']:,} | {' | '.join(cells)} |")
+        tables.append("\n".join(lines))
+    if "refusal" in result:
+        lines = ["| coverage below | its article is there | its article is not |", "|---|---|---|"]
+        for threshold, (present, absent) in result["refusal"]["below"].items():
+            lines.append(f"| {threshold} | {100 * present:.1f} % | {100 * absent:.1f} % |")
+        tables.append("\n".join(lines))
+    if "answers" in result:
+        scores = result["answers"]["scores"]
+        n = scores["without"]["f1"]["n"]
+        lines = [
+            f"| {result['answers']['model']}, n = {n} | exact match | F1 | nats per token of the answer |"
         ]
-        times = f"{row['index_cpu_s']:.2f} | {row['question_cpu_ms']:.2f}"
-        lines.append(f"| {row['way']} | {row['passages']:,} | {' | '.join(figures)} | {times} |")
-    lines += ["", "| coverage below | its article is there | its article is not |", "|---|---|---|"]
-    for threshold, (present, absent) in result["refusal"]["below"].items():
-        lines.append(f"| {threshold} | {100 * present:.1f} % | {100 * absent:.1f} % |")
-    answers = result["answers"]
-    n = answers["scores"]["without"]["f1"]["n"]
-    lines += ["", f"| SmolLM2-135M, n = {n} | exact match | F1 | nats per token of the answer |"]
-    lines += ["|---|---|---|---|"]
-    names = {
-        "without": "no passage",
-        "retrieved": "the 3 passages found",
-        "right": "the right paragraph (bound)",
-        "retrieved_minus_without": "found - none, paired",
-    }
-    for condition, name in names.items():
-        scores = answers["scores"][condition]
-        cells = [
-            f"{scores[k]['value']:.3f} ± {scores[k]['stderr']:.3f}" for k in ("exact_match", "f1", "nats")
-        ]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    cited = answers["scores"]["citation_right"]
-    lines += ["", f"The citation names the right paragraph in {cited['value']:.3f} ± {cited['stderr']:.3f}."]
-    return "\n".join(lines)
+        lines += ["|---|---|---|---|"]
+        for condition, name in CONDITIONS.items():
+            cells = [cell(scores[condition][figure]) for figure in ("exact_match", "f1", "nats")]
+            lines.append(f"| {name} | {' | '.join(cells)} |")
+        lines += ["", f"Its citations name the right paragraph in {cell(scores['citation_right'])}."]
+        tables.append("\n".join(lines))
+    return "\n\n".join(tables)
+
+
+def cell(mean: dict[str, Any]) -> str:
+    """Return a mean with its standard error."""
+    return f"{mean['value']:.3f} ± {mean['stderr']:.3f}"
 
 
 def write_chapter(result: dict[str, Any]) -> None:
@@ -151,6 +185,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--questions", type=int, default=60, help="that SmolLM2 answers")
     parser.add_argument("--model", default="smollm2-135m")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--table", action="store_true", help="only write the chapter's tables again")
     args = parser.parse_args()
@@ -159,37 +194,19 @@ def main() -> None:
         return
     torch.set_num_threads(args.threads)
     documents, questions = read_xquad(fetch("xquad"))
-    both = [*documents, *distractors()]
-    rows = [
-        {"way": way, **measure_way(some, questions, config)}
-        for some in (documents, both)
-        for way, config in WAYS.items()
-    ]
-    opened = open_model(args.model)
-    for way, ranking in HIDDEN.items():
-        config = replace(BASE, embedding="hidden", ranking=ranking)
-        hidden = HiddenStates(opened.model, opened.tokenizer)
-        rows.append({"way": way, "layer": hidden.layer, **measure_way(documents, questions, config, hidden)})
-    index = build_index(documents, WHOLE, BASE, count_tokens=count_words)
-    answer_config = AnswerConfig()
-    started = time.process_time()
-    asked = [
-        answer_question(question, index, opened, answer_config, generates=True)
-        for question in draw(questions, args.questions, SEED)
-    ]
-    result = {
-        "seed": SEED,
-        "threads": args.threads,
-        "questions": len(questions),
-        "retrieval": rows,
-        "refusal": measure_refusal(documents, questions),
-        "answers": {
-            "model": opened.name,
-            "cpu_s": round(time.process_time() - started, 1),
-            "scores": plain(answer_scores(asked)),
-            "rows": asked,
-        },
-    }
+    result: dict[str, Any] = {"seed": SEED, "threads": args.threads, "questions": len(questions)}
+    if "ways" in args.parts:
+        result["retrieval"] = [
+            {"way": way, **measure_way(some, questions, config)}
+            for some in (documents, [*documents, *distractors()])
+            for way, config in WAYS.items()
+        ]
+        result["refusal"] = measure_refusal(documents, questions)
+    if "hidden" in args.parts:
+        result["hidden"] = measure_hidden(open_model(args.model), documents, questions)
+    if "answers" in args.parts:
+        drawn = draw(questions, args.questions, SEED)
+        result["answers"] = measure_answers(open_model(args.model), documents, drawn)
     write_result("retrieval", result)
     write_chapter(result)
 

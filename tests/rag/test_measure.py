@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gpt.rag.chunk import chunk_document
-from gpt.rag.config import ChunkConfig
+from gpt.rag.config import ChunkConfig, IndexConfig
 from gpt.rag.held_out_sentences import hold_out_sentences
 from gpt.rag.index import build_index
 from gpt.rag.measure import is_right, mean_of, rank_of, retrieval_scores
@@ -26,7 +26,7 @@ def story(n: int) -> str:
 
 
 def test_held_out_sentences_leave_the_index_and_their_neighbours_stay() -> None:
-    """Guards: a question that is found because it is indexed; an answer or a right passage that is another's."""
+    """Guards: a question that is found because it is indexed; another's answer or right passage."""
     documents, questions = hold_out_sentences(
         [Document(id="story", text=story(60))], CHUNK, count_words, max_passages=6, n_questions=4, seed=1
     )
@@ -60,8 +60,8 @@ def test_too_little_text_says_what_to_change() -> None:
 def test_ranks_and_means_by_hand() -> None:
     """Guards: a rank from 0, a question not found left out of the mean, an error over n instead of n - 1.
 
-    Ranks 1, 2, 7 and none: recall at 1 is 1/4, at 5 2/4; MRR (1 + 1/2 + 1/7 + 0) / 4. Of 1, 0, 0, 0 the variance
-    is (9/16 + 3/16) / 3 = 1/4, the error its root over the root of 4: 1/4.
+    Ranks 1, 2, 7 and none: recall at 1 is 1/4, at 5 2/4; MRR (1 + 1/2 + 1/7 + 0) / 4. Of 1, 0, 0, 0 the
+    variance is (9/16 + 3/16) / 3 = 1/4, the error its root over the root of 4: 1/4.
     """
     scores = retrieval_scores([1, 2, 7, None])
     assert (scores["recall_at_1"].value, scores["recall_at_5"].value) == (0.25, 0.5)
@@ -88,7 +88,7 @@ def test_rank_of_a_question() -> None:
 
 
 def test_xquad_s_format(tmp_path: Path) -> None:
-    """Guards: a paragraph's title lost, a damaged file that ends in a traceback, a set that was not fetched."""
+    """Guards: a title lost, a damaged file that ends in a traceback, a set that was not fetched."""
     with pytest.raises(ValueError, match=r"add xquad to fetch.extras, set RAWGPT_DATA_MIRROR"):
         find_xquad(tmp_path)
     path = tmp_path / "extra/xquad/x.json.bz2"
@@ -97,9 +97,8 @@ def test_xquad_s_format(tmp_path: Path) -> None:
         "context": "The fee is 200.",
         "qas": [{"question": "The fee?", "answers": [{"text": "200", "answer_start": 11}]}],
     }
-    path.write_bytes(
-        bz2.compress(json.dumps({"data": [{"title": "Fees", "paragraphs": [paragraph]}]}).encode())
-    )
+    content = {"data": [{"title": "Fees", "paragraphs": [paragraph]}]}
+    path.write_bytes(bz2.compress(json.dumps(content).encode()))
     documents, questions = read_xquad(find_xquad(tmp_path))
     assert documents == [Document(id="Fees#0", text="The fee is 200.")]
     assert questions == [Question(text="The fee?", answers=("200",), document="Fees#0", start=11)]
@@ -122,7 +121,7 @@ def test_xquad_itself() -> None:
     assert (len(documents), len(questions)) == (240, 1190)
     whole = ChunkConfig(max_tokens=2000, overlap_tokens=0)
     assert all(len(chunk_document(document, whole, count_words)) == 1 for document in documents[:20])
-    index = build_index(documents, whole, CONFIG.__class__(), count_tokens=count_words)
+    index = build_index(documents, whole, IndexConfig(), count_tokens=count_words)
     scores = retrieval_scores([rank_of(index, question) for question in questions])
     assert scores["recall_at_1"].value > 0.92
     assert scores["recall_at_5"].value > 0.98

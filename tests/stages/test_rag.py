@@ -41,7 +41,7 @@ def folder(
 
 
 def test_on_it_measures_and_keeps_its_index(folder: Path) -> None:
-    """Guards: a result without its n, an index that cannot be opened, another result from the same command."""
+    """Guards: a result without its n, an index that cannot be opened, a result that varies."""
     write_params()
     assert run_stage("rag", *FLAGS) == 0
     out = Path("models/rag")
@@ -61,8 +61,8 @@ def test_on_it_measures_and_keeps_its_index(folder: Path) -> None:
 
 
 def test_off_it_says_so(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Guards: a stage whose outs are missing when it is off, which DVC takes for a failure; figures of a run that
-    did not happen; a set that is not there taken for an empty one."""
+    """Guards: a stage whose outs are missing when it is off, which DVC takes for a failure; figures of a run
+    that did not happen; a set that is not there taken for an empty one."""
     write_params(documents="none")
     assert run_stage("rag", *FLAGS) == 0
     metrics = json.loads(Path("models/rag/metrics.json").read_text())
