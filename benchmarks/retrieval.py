@@ -57,7 +57,7 @@ CONDITIONS = {
     "right": "the right paragraph (bound)",
     "retrieved_minus_without": "found - none, paired",
 }
-PARTS = ("ways", "hidden", "answers")
+PARTS = ("paragraphs", "distractors", "hidden", "answers")
 """What is measured; a part that is left out is not in the result, nor in the chapter."""
 MARKS = ("<!-- benchmarks.retrieval -->", "<!-- end of benchmarks.retrieval -->")
 CHAPTER = Path(__file__).parents[1] / "docs/chapters/rag.md"
@@ -138,7 +138,7 @@ def distractors() -> list[Document]:
 def render(result: dict[str, Any]) -> str:
     """Return the chapter's tables of what was measured."""
     tables = []
-    rows = [*result.get("retrieval", []), *result.get("hidden", [])]
+    rows = [*result["retrieval"], *result.get("hidden", [])]
     if rows:
         lines = ["| ranking | passages | first | among 5 | MRR | index, CPU s | question, CPU ms |"]
         lines += ["|---|---|---|---|---|---|---|"]
@@ -195,13 +195,14 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     documents, questions = read_xquad(fetch("xquad"))
     result: dict[str, Any] = {"seed": SEED, "threads": args.threads, "questions": len(questions)}
-    if "ways" in args.parts:
-        result["retrieval"] = [
-            {"way": way, **measure_way(some, questions, config)}
-            for some in (documents, [*documents, *distractors()])
-            for way, config in WAYS.items()
-        ]
-        result["refusal"] = measure_refusal(documents, questions)
+    sets = {"paragraphs": lambda: documents, "distractors": lambda: [*documents, *distractors()]}
+    result["retrieval"] = [
+        {"way": way, **measure_way(make(), questions, config)}
+        for part, make in sets.items()
+        if part in args.parts
+        for way, config in WAYS.items()
+    ]
+    result["refusal"] = measure_refusal(documents, questions)
     if "hidden" in args.parts:
         result["hidden"] = measure_hidden(open_model(args.model), documents, questions)
     if "answers" in args.parts:
