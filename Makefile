@@ -48,7 +48,7 @@ ui: setup  ## MLflow's pages over mlflow/
 BENCHMARKS := tracking_overhead waiting_threads checkpoint_time optimizer_against_torch recipe_against_gpt2 ladder \
   zero3_against_fsdp2 expert_parallel encode_to_shards loader_share scrubber language_tags chunked_cross_entropy \
   token_counts tokenizer_bits_per_byte generator_diversity hinglish_before_after alignment pipeline_time \
-  recipe_ablation time_to_loss batching speculative server_load quantization
+  recipe_ablation time_to_loss batching speculative server_load quantization retrieval
 
 bench: setup  ## every benchmark that needs no peers, into benchmarks/results; hours
 	@for name in $(BENCHMARKS); do echo "== $$name"; $(PY) -m benchmarks.$$name || exit 1; done

@@ -10,6 +10,7 @@ import traceback
 import typer
 from typer.exceptions import TyperException
 
+from rawgpt.ask import ask
 from rawgpt.chat import chat
 from rawgpt.doctor import doctor
 from rawgpt.exit_codes import EXIT_FAULT, EXIT_GOOD, EXIT_PASSING, EXIT_USER, PassingFailure
@@ -32,7 +33,7 @@ cli = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-COMMANDS = (sample, chat, serve, export, doctor, verify, plan, summary)
+COMMANDS = (sample, chat, ask, serve, export, doctor, verify, plan, summary)
 for each in COMMANDS:
     cli.command()(each)
 

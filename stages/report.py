@@ -31,6 +31,7 @@ FOLDERS = (
     "quantize_report",
     "evaluate",
     "package",
+    "rag",
 )
 
 

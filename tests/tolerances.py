@@ -1,6 +1,10 @@
 """Every tolerance of the suite, with its reason. Absolute, fp32, unless the name says otherwise."""
 
 TOLERANCE = {
+    # FAISS sums 256 products of order 10 in float32 in another order than numpy
+    "faiss_vs_numpy": 1e-4,
+    # the same products on memory that is aligned otherwise; vectors of length one
+    "embedding_read_back": 1e-6,
     # the same equation in another order of operations
     "attention_vs_reference": 1e-5,
     # against float64; results reach 4, where rounding them alone costs 1e-3 in fp16 and 8e-3 in bf16

@@ -16,6 +16,7 @@ from gpt.report.heat_chart import heat_chart
 from gpt.report.line_chart import Series, line_chart, short_number
 from gpt.report.metric_names import metric_name
 from gpt.report.plain_text import printable
+from gpt.report.retrieval import retrieval_tables
 
 RUNG_NAMES = {"single_head": "single head", "multi_head": "multi head", "mlp": "MLP"}
 
@@ -50,6 +51,7 @@ def render_page(results: Mapping[str, Any]) -> str:
         ladder_chart=None if is_absent(results["ladder"]) else ladder_chart(results["ladder"]),
         training_charts=[training_chart(training) for training in results["training"]],
         rise_chart=rise_chart(results["quantization"].get("methods", [])),
+        retrieval=None if is_absent(results["retrieval"]) else retrieval_tables(results["retrieval"]),
         heads=[] if is_absent(results["heatmaps"]) else head_charts(results["heatmaps"]),
         rung_names=RUNG_NAMES,
         longest_s=max([stage["time_s"] or 0 for stage in results["stages"]], default=0) or 1,

@@ -14,6 +14,7 @@ from gpt.report.heatmaps import draw_heads
 from gpt.report.metric_names import metric_name
 from gpt.report.models import describe, draw_answers, draw_samples, open_models
 from gpt.report.pipeline import PipelineStage, lock_sha256, read_stages, recorded_dials, seeds_of
+from gpt.report.retrieval import gather_retrieval
 
 SECONDS_PER_HOUR = 3600
 
@@ -61,6 +62,7 @@ def gather(
         ],
         "samples": samples,
         "heatmaps": heatmaps,
+        "retrieval": gather_retrieval(folders),
         "quantization": _quantization(folders, metrics, dials),
         "enclave": _enclave(folders, metrics),
         "logs": logs,

@@ -26,6 +26,7 @@ LANGUAGE_MODELS = {
     "quantize_report",
     "evaluate",
     "package",
+    "rag",
     "report",
 }
 ALIGNED = {"align@dpo", "align@ppo", "align@grpo"}
@@ -50,6 +51,7 @@ CHANGES = {
     "quantize_report.n_windows": {"quantize_report", "report"},
     "evaluate.n_windows": {"evaluate", "report"},
     "package.image_version": {"package", "report"},
+    "rag.seed": {"rag", "report"},
     "report.seed": {"report"},
     "machine.threads": {"ladder"} | LANGUAGE_MODELS,
 }

@@ -39,10 +39,10 @@ def resolve(text: str) -> str:
     text = text.replace("${quantize.source}", read_params(ROOT / "params.yaml")["quantize"]["source"])
     for key, value in DVC["vars"][0]["path"].items():
         text = text.replace(f"${{path.{key}}}", value)
-    base = read_params(ROOT / "params.yaml")["finetune"][
-        "base"
-    ]  # a path among the dials: the user chooses it
-    return text.replace("${finetune.base}", base)
+    params = read_params(ROOT / "params.yaml")  # two paths are dials: the user chooses them
+    for section, dial in (("finetune", "base"), ("rag", "model")):
+        text = text.replace(f"${{{section}.{dial}}}", params[section][dial])
+    return text
 
 
 def sections(name: str) -> list[str]:

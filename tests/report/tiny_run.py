@@ -60,6 +60,7 @@ FOLDERS = {
     "quantize_report": "models/quantize_report",
     "evaluate": "models/evaluate",
     "package": "models/package",
+    "rag": "models/rag",
 }
 METRICS: dict[str, dict[str, Any]] = {
     "fetch": {"documents": 42, "time_s": 7.5},
@@ -113,6 +114,7 @@ METRICS: dict[str, dict[str, Any]] = {
     "quantize_report": {"ms_per_token_float": 2.5, "ms_per_token_gptq": 1.5, "time_s": 0.0},
     "evaluate": {"time_s": 9.0},
     "package": {"has_eif": False, "booted": False, "why_no_eif": "no Debian here", "time_s": 1.0},
+    "rag": {"is_on": True, "time_s": 0.0},
 }
 SCORES = [
     _row
@@ -164,6 +166,59 @@ MEASUREMENT = {
     "eif": None,
     "why_no_eif": "no Debian here",
 }
+RAG = {
+    "is_on": True,
+    "questions": "sentences <taken> out",
+    "is_synthetic": True,
+    "n_documents": 3,
+    "n_passages": 8,
+    "model": "pretrain",
+    "ranking": "rerank",
+    "retrieval": {
+        name: {
+            figure: {"value": 0.4375, "stderr": 0.0625, "n": 16}
+            for figure in ("recall_at_1", "recall_at_5", "mrr")
+        }
+        for name in ("dense", "rerank")
+    },
+    "answers": {
+        condition: {"nats": {"value": value, "stderr": 0.125, "n": 16}}
+        for condition, value in (
+            ("without", 5.25),
+            ("retrieved", 5.125),
+            ("right", 5.0),
+            ("retrieved_minus_without", -0.125),
+        )
+    },
+    "examples": [
+        {
+            "question": "Shall I <compare> thee?",
+            "right": ["to a summer's day"],
+            "answer": "a day",
+            "is_known": True,
+            "passages": [
+                {
+                    "place": "sonnets.txt:7 (characters 40-60)",
+                    "text": "a summer's day",
+                    "coverage": 0.5,
+                    "is_right": True,
+                }
+            ],
+            "citations": [
+                {
+                    "number": 1,
+                    "document": "sonnets.txt",
+                    "line": 7,
+                    "start": 44,
+                    "end": 49,
+                    "quote": "a day",
+                    "found_by": "verbatim",
+                }
+            ],
+        }
+    ],
+    "dials": {"seed": 8},
+}
 DVC_YAML = """\
 stages:
   fetch: {cmd: x, desc: Get the corpus}
@@ -178,6 +233,7 @@ stages:
   quantize_report: {cmd: x}
   evaluate: {cmd: x}
   package: {cmd: x}
+  rag: {cmd: x}
   report: {cmd: x}
 """
 
@@ -197,6 +253,7 @@ def write_run(root: Path, architecture: ModelConfig, tokenizer: Tokenizer) -> di
     write(folders["quantize_report"] / "methods.json", METHODS)
     write(folders["fetch"] / "files/sources.json", SOURCES)
     write(folders["package"] / "image/measurement.json", MEASUREMENT)
+    write(folders["rag"] / "results.json", RAG)
     write_models(folders, architecture, tokenizer)
     (root / "dvc.yaml").write_text(DVC_YAML)
     lock = {"pretrain": {"train": TRAIN}, "scale@moe": {"growth": {"seed": 2}, "train": TRAIN}}

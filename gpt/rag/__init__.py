@@ -1,0 +1,1 @@
+"""Retrieval: the user's documents cut into passages, indexed, searched, quoted in a prompt, cited."""

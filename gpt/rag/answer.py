@@ -1,0 +1,114 @@
+"""A question answered out of an index: search, prompt, generate, cite.
+
+A citation is a place in a document, found in this order: the numbers in brackets that the model wrote; else
+the passages that hold the answer word for word; else the one that shares most of its words. An answer that
+shares no word with any passage has no citation, and says so by having none.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from gpt.catalog.open_model import OpenModel
+from gpt.generate.config import SamplingConfig
+from gpt.generate.generate_text import generate_text
+from gpt.rag.config import AnswerConfig
+from gpt.rag.features import words
+from gpt.rag.index import Found, Index
+from gpt.rag.passages import Passage
+from gpt.rag.prompt import Prompt, make_prompt
+
+UNKNOWN = "I do not know: the documents say too little about it."
+MARKER = re.compile(r"\s*\[(\d+)\]")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Citation:
+    """Where an answer stands."""
+
+    number: int
+    """The passage's number in the prompt, from 1."""
+    passage: Passage
+    start: int
+    """First character, in the document, of what is quoted."""
+    end: int
+    found_by: Literal["marker", "verbatim", "overlap"]
+
+    @property
+    def quote(self) -> str:
+        """The cited words."""
+        return self.passage.text[self.start - self.passage.start : self.end - self.passage.start]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answer:
+    """What a question got."""
+
+    text: str
+    is_known: bool
+    """False: the best passage's coverage was below the dial, and no model was asked."""
+    citations: tuple[Citation, ...]
+    found: tuple[Found, ...]
+    """What retrieval handed over, best first."""
+
+
+def answer(question: str, index: Index, opened: OpenModel, config: AnswerConfig) -> Answer:
+    """Answer a question, greedily. Raises ValueError for an empty one."""
+    if not question.strip():
+        raise ValueError("question: it is empty; ask something")
+    found = tuple(index.search(question, config.n_passages))
+    if max((one.coverage for one in found), default=0.0) < config.min_coverage:
+        return Answer(text=UNKNOWN, is_known=False, citations=(), found=found)
+    prompt = make_prompt(
+        opened.tokenizer, question, [f.passage for f in found], config, opened.model.config.max_seq_len
+    )
+    text = generate_answer(opened, prompt, config)
+    return Answer(text=text, is_known=True, citations=cite(text, prompt.passages), found=found)
+
+
+def generate_answer(opened: OpenModel, prompt: Prompt, config: AnswerConfig) -> str:
+    """Return the first line that is not blank of the likeliest text, without white space around it."""
+    sampling = SamplingConfig(max_tokens=config.max_tokens, seed=0, temperature=0.0)
+    text = ""
+    for piece in generate_text(opened.model, opened.tokenizer, prompt.ids, sampling, device=opened.device):
+        text += piece.text
+        if "\n" in text.lstrip():
+            break
+    return text.strip().partition("\n")[0].rstrip()
+
+
+def cite(text: str, passages: Sequence[Passage]) -> tuple[Citation, ...]:
+    """Return the places in the passages, numbered from 1, that an answer rests on."""
+    marked = [n for n in dict.fromkeys(map(int, MARKER.findall(text))) if 1 <= n <= len(passages)]
+    bare = MARKER.sub("", text).strip()
+    if marked:
+        return tuple(_citation(n, passages[n - 1], bare, "marker") for n in marked)
+    holding = [n for n, passage in enumerate(passages, 1) if _find(bare, passage) is not None]
+    if holding:
+        return tuple(_citation(n, passages[n - 1], bare, "verbatim") for n in holding)
+    own = set(words(bare))
+    shared = [len(own & set(words(passage.text))) for passage in passages]
+    if not any(shared):
+        return ()
+    best = shared.index(max(shared))
+    return (_citation(best + 1, passages[best], bare, "overlap"),)
+
+
+def _citation(
+    number: int, passage: Passage, text: str, found_by: Literal["marker", "verbatim", "overlap"]
+) -> Citation:
+    """Cite the words themselves where the passage holds them, else the whole passage."""
+    start, end = _find(text, passage) or (passage.start, passage.end)
+    return Citation(number=number, passage=passage, start=start, end=end, found_by=found_by)
+
+
+def _find(text: str, passage: Passage) -> tuple[int, int] | None:
+    """Return where a passage holds the words of a text, in characters of the document: case, punctuation and
+    white space between words aside. None where it does not, or the text has no word."""
+    own = re.findall(r"\w+", text)
+    if not own:
+        return None
+    pattern = r"(?<!\w)" + r"\W+".join(map(re.escape, own)) + r"(?!\w)"
+    match = re.search(pattern, passage.text, re.IGNORECASE)
+    return (passage.start + match.start(), passage.start + match.end()) if match else None
