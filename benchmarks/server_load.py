@@ -189,7 +189,8 @@ def table(result: dict[str, Any]) -> str:
     one, many, surplus, cut = (result[key] for key in ("one", "many", "surplus", "cut"))
     sizes = "{model}, prompts of {prompt_tokens} tokens, {tokens_of_one_of_many} tokens each"
     rows = [
-        f"| {sizes.format(**result['setting'])} | tokens/s | tokens per CPU second of the server | first token, p50 | p95 |",
+        f"| {sizes.format(**result['setting'])} | tokens/s "
+        "| tokens per CPU second of the server | first token, p50 | p95 |",
         "|---|---|---|---|---|",
     ]
     for label, entry in (("1 stream", one), (f"{MANY} streams", many)):
