@@ -187,8 +187,10 @@ def summary(scenes: dict[str, Any]) -> dict[str, Any]:
 def table(result: dict[str, Any]) -> str:
     """Return the chapter's table."""
     one, many, surplus, cut = (result[key] for key in ("one", "many", "surplus", "cut"))
+    sizes = "{model}, prompts of {prompt_tokens} tokens, {tokens_of_one_of_many} tokens each"
     rows = [
-        "| scene | tokens/s | tokens per CPU second of the server | first token, p50 | p95 |",
+        f"| {sizes.format(**result['setting'])} | tokens/s "
+        "| tokens per CPU second of the server | first token, p50 | p95 |",
         "|---|---|---|---|---|",
     ]
     for label, entry in (("1 stream", one), (f"{MANY} streams", many)):
