@@ -46,11 +46,11 @@ def ask(
     from gpt.rag.passages import read_folder
 
     texts = read_folder(documents, text_field=text_field, max_mb=max_mb)
-    from gpt.catalog.open_model import open_model  # after the documents: a typo should not wait for torch
+    from gpt.catalog.open_to_run import open_to_run  # after the documents: a typo should not wait for torch
     from gpt.rag.answer import answer
     from gpt.rag.ready_index import ready_index
 
-    opened = open_model(model, device=device)
+    opened = open_to_run(model, device=device)
     folder = index or _folder_of(documents)
     ready, why = ready_index(folder, texts, chunk, index_config, opened)
     if why:

@@ -19,6 +19,9 @@ def chat(
     repetition_penalty: Annotated[float, Option(help="Above 1 makes seen tokens less likely.")] = 1.0,
     seed: Annotated[int | None, Option(help="The same seed and turns give the same chat.")] = None,
     device: Annotated[str, Option(help="cpu, cuda or mps.")] = "cpu",
+    int4_backend: Annotated[
+        str, Option(help="Of a 4-bit model on a CPU: auto, c, torch or reference.")
+    ] = "auto",
 ) -> int:
     """Chat with a model that was tuned to; the answers stream, the history is kept.
 
@@ -40,10 +43,10 @@ def chat(
         min_p=min_p,
     )
     from gpt.catalog.chat_ability import can_chat  # after the dials: a typo should not wait for torch
-    from gpt.catalog.open_model import open_model
+    from gpt.catalog.open_to_run import open_to_run
     from rawgpt.chat_session import ChatSession
 
-    opened = open_model(model, device=device)
+    opened = open_to_run(model, device=device, int4_backend=int4_backend)
     if not can_chat(opened):
         raise ValueError(
             f"model: {opened.name} was never tuned on the chat template; type `rawgpt sample --model {model} "

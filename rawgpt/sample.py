@@ -28,6 +28,9 @@ def sample(
         str | None, Option(help="A smaller model that guesses ahead, or `text`: what the text said before.")
     ] = None,
     draft_tokens: Annotated[int, Option(help="Most tokens guessed at a time, with --draft.")] = 4,
+    int4_backend: Annotated[
+        str, Option(help="Of a 4-bit model on a CPU: auto, c, torch or reference.")
+    ] = "auto",
     as_json: Annotated[bool, Option("--json", help="Print one JSON object at the end.")] = False,
 ) -> int:
     """Generate text with a model of the DAG, of the registry or of a file.
@@ -51,11 +54,11 @@ def sample(
         raise ValueError("stop: an empty text would stop at once; leave it out")
     if draft_tokens < 1:
         raise ValueError(f"draft_tokens: at least 1 is needed, got {draft_tokens}")
-    from gpt.catalog.open_model import open_model  # after the dials: a typo should not wait for torch
+    from gpt.catalog.open_to_run import open_to_run  # after the dials: a typo should not wait for torch
     from gpt.generate.generate_text import generate_text
     from gpt.tokenizer.chat_template import encode_prompt
 
-    opened = open_model(model, device=device)
+    opened = open_to_run(model, device=device, int4_backend=int4_backend)
     tokenizer = opened.tokenizer
     if chat:
         prompt_ids = encode_prompt(tokenizer, [{"role": "user", "content": prompt}])

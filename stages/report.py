@@ -15,7 +15,6 @@ from stages.runner import StageRun, stage
 from stages.tracking_journal import tags_of
 
 DVC_YAML = Path("dvc.yaml")  # no flag: DVC takes no file of its own as a dependency, so none is declared
-ALIGNED = ("align_dpo", "align_ppo", "align_grpo")
 FOLDERS = (
     "fetch",
     "tokenize",
@@ -26,7 +25,7 @@ FOLDERS = (
     "scale_moe",
     "logs",
     "finetune",
-    *ALIGNED,
+    *("align_dpo", "align_ppo", "align_grpo"),
     "quantize",
     "quantize_report",
     "evaluate",
@@ -43,16 +42,15 @@ def report(config: ReportConfig, run: StageRun) -> dict[str, Any]:
     folders = {label: run.inputs[flag] for label in labels if (flag := label.replace("-", "_")) in FOLDERS}
     tags = tags_of(Path.cwd())
     del tags["dvc_lock_sha256"]  # it holds this stage's own entry, which is written when it ends
-    base = run.inputs["base"]
-    results = gather(folders, DVC_YAML, config, tags=tags, base_path=base, device=str(device))
+    base_path = run.inputs["base"]
+    results = gather(folders, DVC_YAML, config, tags=tags, base_path=base_path, device=str(device))
     write_json(run.out / "results.json", results)
     page = run.out / "report.html"
     page.write_text(render_page(read_json(run.out / "results.json")), encoding="utf-8")
     tracking.log_artifact(run.sink, page)
     tracking.finish_pipeline(labels, "FINISHED")
-    return {
-        "models": len(results["models"]),
-        "samples": len(results["samples"]),
+    counts = {name: len(results[name]) for name in ("models", "samples")}
+    return counts | {
         "report_bytes": page.stat().st_size,
         "pipeline_time_s": results["total_time_s"],
     }

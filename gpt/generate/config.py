@@ -1,10 +1,12 @@
 """The dials of sampling and of batching. Standard library only, so that a DVC dep on them stays cheap."""
 
-import math
 from dataclasses import dataclass
 
 MIN_TEMPERATURE = 1.0e-3
 MAX_TEMPERATURE = 100.0
+MIN_PENALTY = 0.01
+MAX_PENALTY = 100.0
+"""Beyond these a logit may leave what fp32 holds, and the step of all that run together would fail."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,8 +33,10 @@ class SamplingConfig:
             raise ValueError(f"max_tokens: at least 1 is needed, got {self.max_tokens}")
         if not -(2**63) <= self.seed < 2**63:
             raise ValueError(f"seed: a 64-bit whole number is needed, got {self.seed}")
-        if not (math.isfinite(self.repetition_penalty) and self.repetition_penalty > 0):
-            raise ValueError(f"repetition_penalty: more than 0 is needed, got {self.repetition_penalty}")
+        if not MIN_PENALTY <= self.repetition_penalty <= MAX_PENALTY:
+            raise ValueError(
+                f"repetition_penalty: {MIN_PENALTY}..{MAX_PENALTY} is needed, got {self.repetition_penalty}"
+            )
         if self.temperature != 0 and not MIN_TEMPERATURE <= self.temperature <= MAX_TEMPERATURE:
             raise ValueError(
                 f"temperature: 0 (greedy) or {MIN_TEMPERATURE}..{MAX_TEMPERATURE} is needed, "

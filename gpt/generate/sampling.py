@@ -50,7 +50,9 @@ def _keep_nucleus(logits: Tensor, top_p: float) -> Tensor:
     ordered, order = logits.sort(descending=True, stable=True)
     p = ordered.softmax(0)
     before = p.cumsum(0) - p  # the mass in front of each token; the first always stays
-    ordered = ordered.masked_fill(before >= top_p, -torch.inf)
+    is_out = before >= top_p
+    is_out[..., 0] = False  # fp32 has no 1e-300: compared with 0, the first would leave too
+    ordered = ordered.masked_fill(is_out, -torch.inf)
     return torch.empty_like(logits).scatter_(0, order, ordered)
 
 

@@ -1,12 +1,10 @@
 """Who may ask: API keys, and the pages of other sites that may not.
 
-A key comes as `Authorization: Bearer <key>`, or as the password of Basic, which is what a browser sends once
-it was asked: so the playground needs no code for it. Browsers send Basic for foreign pages' requests as well;
-therefore an Origin that is not this server is refused, with keys or without.
+A key comes as `Authorization: Bearer <key>`. The playground's page needs none: it holds nothing secret,
+and asks for the key that its own requests bear. An Origin that is not this server is refused, with keys or
+without.
 """
 
-import base64
-import binascii
 import hashlib
 import hmac
 from collections.abc import Sequence
@@ -15,8 +13,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gpt.serve.errors import ApiError
 
-PUBLIC = ("/health", "/ready")
-"""Paths that need no key: whatever restarts the server asks them and holds none."""
+PUBLIC = ("/health", "/ready", "/", "/page/")
+"""What needs no key: whatever restarts the server holds none, nor does a browser that opens the page. One
+that ends in / stands for all below it, but for the page's address itself."""
 
 
 class Access:
@@ -31,7 +30,7 @@ class Access:
         if scope["type"] == "http":
             headers = dict(scope["headers"])
             refusal = _foreign_page(headers)
-            if refusal is None and self._digests and scope["path"] not in PUBLIC:
+            if refusal is None and self._digests and not is_public(scope["path"]):
                 refusal = self._without_key(headers)
             if refusal is not None:
                 await refusal.response()(scope, receive, send)
@@ -43,13 +42,17 @@ class Access:
         # digests are of one length and every one is compared: the time tells nothing of the keys
         if sum(hmac.compare_digest(given, known) for known in self._digests):
             return None
-        scheme = 'Basic realm="rawgpt"' if b"text/html" in headers.get(b"accept", b"") else "Bearer"
         return ApiError(
             401,
             "this server needs a key: send it as `Authorization: Bearer <key>`",
             code="invalid_api_key",
-            headers={"WWW-Authenticate": scheme, "Connection": "close"},
+            headers={"WWW-Authenticate": "Bearer", "Connection": "close"},
         )
+
+
+def is_public(path: str) -> bool:
+    """Tell whether a path needs no key."""
+    return path in PUBLIC or any(path.startswith(p) for p in PUBLIC if p.endswith("/") and p != "/")
 
 
 def _digest(key: bytes) -> bytes:
@@ -59,14 +62,7 @@ def _digest(key: bytes) -> bytes:
 def _key_of(authorization: bytes) -> bytes:
     """Return the key that a header bears; nothing where it bears none."""
     scheme, _, rest = authorization.strip().partition(b" ")
-    if scheme.lower() == b"bearer":
-        return rest.strip()
-    if scheme.lower() == b"basic":
-        try:
-            return base64.b64decode(rest.strip(), validate=True).partition(b":")[2]
-        except binascii.Error:
-            return b""
-    return b""
+    return rest.strip() if scheme.lower() == b"bearer" else b""
 
 
 def _foreign_page(headers: dict[bytes, bytes]) -> ApiError | None:

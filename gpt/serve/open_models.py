@@ -6,15 +6,19 @@ from pathlib import Path
 
 from gpt.adapters.lora import adapter_names
 from gpt.catalog.open_model import STAGES, OpenModel, add_adapter, find_checkpoint, open_model
+from gpt.catalog.open_to_run import open_to_run
 from gpt.catalog.registry_models import registry_models
 from gpt.checkpoint.adapter import Adapter, is_adapter, open_adapter
 from gpt.checkpoint.hugging_face import is_hugging_face
 
 
 def open_models(
-    references: Sequence[str], *, root: Path = Path("models"), device: str = "cpu"
+    references: Sequence[str],
+    *,
+    root: Path = Path("models"),
+    device: str = "cpu",
 ) -> list[OpenModel]:
-    """Open what the references mean, in their order; raises ValueError as open_model does.
+    """Open what the references mean, in their order; raises ValueError as open_to_run does.
 
     Adapters are opened last: their base may be named behind them. An adapter is served under the name that
     it has on the weights it acts on, which others may use too; `info["adapter"]` is that name.
@@ -23,7 +27,7 @@ def open_models(
     folders = {reference: _adapter_folder(reference, root) for reference in references}
     for reference, folder in folders.items():
         if folder is None:
-            opened[reference] = open_model(reference, root=root, device=device)
+            opened[reference] = open_to_run(reference, root=root, device=device)
     for reference, folder in folders.items():
         if folder is not None:
             opened[reference] = _open_adapted(

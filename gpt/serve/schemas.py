@@ -35,8 +35,6 @@ COMPLETION_MAX_TOKENS = 16
 MAX_STOPS = 4
 MAX_STOP_CHARS = 256
 MAX_ALTERNATIVES = 20
-SMALLEST_TOP_P = 1e-6
-"""Below 1 / V a nucleus is the likeliest token alone; far below, fp32 has a 0 and the nucleus nothing."""
 
 
 def _whole_unicode(text: str) -> str:
@@ -71,8 +69,7 @@ class GenerationRequest(BaseModel):
     top_p: FiniteFloat = 1.0
     top_k: int = 0
     min_p: FiniteFloat = 0.0
-    repetition_penalty: FiniteFloat = Field(default=1.0, ge=0.01, le=100)
-    """Bounded: logits divided by 1e-300 are infinite, and the step of all that run together fails."""
+    repetition_penalty: FiniteFloat = 1.0
     seed: int | None = None
     stop: list[Text] = Field(default_factory=list)
     stream: bool = False
@@ -113,7 +110,7 @@ class GenerationRequest(BaseModel):
             repetition_penalty=self.repetition_penalty,
             temperature=self.temperature,
             top_k=self.top_k,
-            top_p=max(self.top_p, SMALLEST_TOP_P) if self.top_p > 0 else self.top_p,
+            top_p=self.top_p,
             min_p=self.min_p,
         )
 

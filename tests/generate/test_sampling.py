@@ -121,6 +121,7 @@ def test_logits_that_are_not_finite_are_refused(bad: float) -> None:
         ("top_p", math.nan, "top_p: "),
         ("min_p", 1.1, "min_p: "),
         ("repetition_penalty", 0.0, "repetition_penalty: "),
+        ("repetition_penalty", 1e-300, "repetition_penalty: "),
         ("repetition_penalty", math.inf, "repetition_penalty: "),
         ("seed", 2**63, "seed: "),  # torch's generator raises an error of its own
     ],
@@ -161,3 +162,9 @@ def test_draw_by_hand() -> None:
     p = torch.tensor([0.0, 0.5, 0.0, 1.5, 0.0]).expand(4, -1)
     uniforms = torch.tensor([0.0, 0.2499, 0.25, 1 - 2**-53], dtype=torch.float64)
     assert draw(p, uniforms).tolist() == [1, 1, 3, 3]
+
+
+def test_the_smallest_nucleus_is_the_likeliest_token() -> None:
+    """Guards: a top_p that fp32 rounds to 0, and a nucleus without its first token: NaN for all that run."""
+    p = probabilities(torch.tensor([0.5, 2.0, 1.0]), [], sampling(top_p=1e-300))
+    assert p.tolist() == [0.0, 1.0, 0.0]
