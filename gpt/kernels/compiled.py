@@ -106,7 +106,7 @@ def build(target: str) -> Path:
                 *TARGETS[target][0 if is_zig else 1],
             ]
             made = Path(scratch) / path.name
-            sources = [str(FOLDER / "int4_decode.c")]  # it includes the other
+            sources = [str(FOLDER / "int4_decode.c")]  # it includes the others
             done = subprocess.run(
                 [*command, *flags, "-o", str(made), *sources],
                 env=environment,
