@@ -23,6 +23,9 @@ def serve(
     device: Annotated[str, Option(help="cpu, cuda or mps.")] = "cpu",
     max_running: Annotated[int, Option(help="Texts of a model that are generated together.")] = 64,
     max_waiting: Annotated[int, Option(help="Texts that may wait for those; the next is answered 429.")] = 64,
+    cache_tokens: Annotated[
+        int, Option(help="Positions that each model's cache holds, allocated at start.")
+    ] = 16384,
     max_tokens: Annotated[
         int | None, Option(help="Most tokens of one text; else the model's context.")
     ] = None,
@@ -56,6 +59,7 @@ def serve(
     config = ServeConfig(
         max_running=max_running,
         max_waiting=max_waiting,
+        cache_tokens=cache_tokens,
         max_tokens=max_tokens,
         request_timeout_s=request_timeout,
         drain_s=drain,

@@ -43,6 +43,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, modern: ModelConfig, t
         ("sample --prompt " + "a" * 200, "do not fit the context of 64"),
         ("serve --port 70000", "port: 0..65535"),
         ("serve --max-waiting -1", "max_waiting: 0 or more"),
+        ("serve --cache-tokens 0", "cache_tokens: "),
         ("serve --port 0 --host 0.0.0.0", "there is no key; set RAWGPT_API_KEYS"),
         ("serve --port 0 --api-key short", "api_keys: key 1 of 1 must be 16 or more"),
         ("serve --port 0 --model nothing", "no stage, no file and no folder"),
