@@ -25,8 +25,8 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from types import SimpleNamespace
-from typing import Any, cast
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,6 +34,7 @@ from torch import Tensor
 from benchmarks.result_file import RESULTS, write_result
 from gpt.catalog.open_model import OpenModel, open_model
 from gpt.catalog.registry_models import fetch_model
+from gpt.config import load_section
 from gpt.corpus.registry import fetch
 from gpt.generate.engine import next_logits
 from gpt.model.kv_cache import KVCache
@@ -54,6 +55,9 @@ PEER = "llama.cpp, Q4_1 file"
 SLOW = "reference int4, fp32 head"
 """Unpacks every weight for every token: two tokens a turn are enough."""
 OURS = "ours, int4, int8 head"
+ONE = ", one thread"
+"""Two virtual cores may be slower than one where threads meet often: each side is shown at its best."""
+ALONE = (OURS, "torch's int4 operator, fp32 head")
 
 
 def weight_bytes(model: Transformer) -> int:
@@ -75,7 +79,8 @@ def models_of(opened: OpenModel) -> dict[str, Transformer]:
     plain = opened.model
     packed = copy.deepcopy(plain)
     with torch.no_grad():
-        quantize_nearest(packed, cast(QuantizeConfig, SimpleNamespace(group_size=GROUP)))
+        dials = load_section(Path("params.yaml"), "quantize", QuantizeConfig)
+    quantize_nearest(packed, replace(dials, group_size=GROUP))
     sides = {}
     for name, (backend, head) in FORMS.items():
         sides[name] = copy.deepcopy(packed)
@@ -137,9 +142,12 @@ def middle(values: list[float]) -> dict[str, float]:
     return {"median": statistics.median(values), "se": 1.25 * spread / len(values) ** 0.5, "n": len(values)}
 
 
-def speeds(sides: dict[str, Transformer], peer: LlamaCpp | None, ids: list[int], args: Any) -> dict[str, Any]:
+def speeds(
+    sides: dict[str, Transformer], peers: dict[str, LlamaCpp], ids: list[int], args: Any
+) -> dict[str, Any]:
     """Measure all sides in turns."""
-    decode: dict[str, list[float]] = {name: [] for name in [*sides, *([PEER] if peer else [])]}
+    alone = [name + ONE for name in ALONE] if args.threads > 1 else []
+    decode: dict[str, list[float]] = {name: [] for name in [*sides, *alone, *peers]}
     prefill: dict[str, list[float]] = {name: [] for name in decode}
     bandwidth: list[float] = []
     buffer = torch.zeros(packed_bytes(sides[OURS]) // 8, dtype=torch.int64)
@@ -148,18 +156,19 @@ def speeds(sides: dict[str, Transformer], peer: LlamaCpp | None, ids: list[int],
         for name, model in sides.items():
             n_tokens = 2 if name == SLOW else args.tokens
             found[name] = (our_decode(model, ids[:PROMPT], n_tokens), our_prefill(model, ids))
-        if peer:
+        torch.set_num_threads(1)
+        for name in alone:
+            model = sides[name.removesuffix(ONE)]
+            found[name] = (our_decode(model, ids[:PROMPT], args.tokens), our_prefill(model, ids))
+        torch.set_num_threads(args.threads)
+        for name, peer in peers.items():
             decoded = peer.ask(ids[:PROMPT], args.tokens)["predicted_per_second"]
-            found[PEER] = (decoded, peer.ask(ids, 1)["prompt_per_second"])
+            found[name] = (decoded, peer.ask(ids, 1)["prompt_per_second"])
         start = time.perf_counter()
         for _ in range(20):
             buffer.max()
-        print(
-            turn,
-            {name: [round(x, 1) for x in pair] for name, pair in found.items()},
-            file=sys.stderr,
-            flush=True,
-        )
+        told = {name: [round(x, 1) for x in pair] for name, pair in found.items()}
+        print(turn, told, file=sys.stderr, flush=True)
         if turn:  # the first warms caches and pages
             bandwidth.append(20 * buffer.nbytes / (time.perf_counter() - start))
             for name, (decoded, read) in found.items():
@@ -170,7 +179,9 @@ def speeds(sides: dict[str, Transformer], peer: LlamaCpp | None, ids: list[int],
             "side": name,
             "decode": middle(decode[name]),
             "prefill": middle(prefill[name]),
-            "weight_bytes": weight_bytes(sides[name]) if name in sides else fetch_model(NAME).stat().st_size,
+            "weight_bytes": fetch_model(NAME).stat().st_size
+            if name in peers
+            else weight_bytes(sides[name.removesuffix(ONE)]),
             "read_bytes": packed_bytes(sides[name]) if name in FORMS else None,
         }
         for name in decode
@@ -262,9 +273,10 @@ def main() -> None:
     opened = open_model(NAME)
     sides = models_of(opened)
     ids = torch.randint(1000, 40000, (LONG,)).tolist()
-    peer = LlamaCpp(args.peers_python, args.threads) if args.peers_python else None
-    measured = speeds(sides, peer, ids, args)
-    if peer:
+    counts = {PEER: args.threads} | ({PEER + ONE: 1} if args.threads > 1 else {})
+    peers = {name: LlamaCpp(args.peers_python, n) for name, n in counts.items() if args.peers_python}
+    measured = speeds(sides, peers, ids, args)
+    for peer in peers.values():
         peer.close()
     write_result(
         "cpu_int4_decode",
