@@ -52,11 +52,6 @@ class BlockPool:
         if digest not in self._block_of:
             self._block_of[digest], self._digest_of[block] = block, digest
 
-    def is_held(self, digest: bytes) -> bool:
-        """Return whether a request holds the block of this digest now."""
-        block = self._block_of.get(digest)
-        return block is not None and self._holders[block] > 0
-
     def share(self, digest: bytes) -> int | None:
         """Give the block of this digest to one more holder, or None when there is none."""
         block = self._block_of.get(digest)
