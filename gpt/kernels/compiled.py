@@ -133,7 +133,7 @@ def load(target: str) -> ctypes.CDLL:
     """
     library = ctypes.CDLL(str(build(target)))
     everything = ctypes.CDLL(None)
-    names = ("GOMP_parallel", "GOMP_barrier", "omp_get_thread_num", "omp_get_num_threads")
+    names = ("GOMP_parallel", "omp_get_thread_num", "omp_get_num_threads", "sched_yield")
     if all(hasattr(everything, name) for name in names):
         library.use_threads(*(ctypes.cast(getattr(everything, name), ctypes.c_void_p) for name in names))
     return library

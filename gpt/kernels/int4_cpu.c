@@ -29,6 +29,7 @@ typedef int32_t loose_int __attribute__((aligned(1)));
 #define LANES 16
 #define ROWS 8          /* of x that are multiplied by a unit while it is in registers */
 #define CHUNK 256       /* rows whose rounded inputs stay in a core's cache */
+#define SPINS 2000      /* some 50 microseconds */
 #define MIN_WORK 100000 /* products below which a second thread costs more than it gives */
 
 struct matrix {
@@ -95,22 +96,39 @@ INLINE ints all_int(int32_t v) { return (ints){0} + v; }
 
 typedef void body(void *argument);
 static void (*run_parallel)(body *, void *, unsigned, unsigned);
-static void (*wait_for_all)(void);
-static int (*thread_number)(void), (*team_size)(void);
+static int (*thread_number)(void), (*team_size)(void), (*give_way)(void);
 
-/* Take libgomp's GOMP_parallel, GOMP_barrier, omp_get_thread_num and omp_get_num_threads. */
-void use_threads(void *parallel, void *barrier, void *number, void *size)
+/* Take libgomp's GOMP_parallel, omp_get_thread_num and omp_get_num_threads, and sched_yield. */
+void use_threads(void *parallel, void *number, void *size, void *yield)
 {
     run_parallel = (void (*)(body *, void *, unsigned, unsigned))parallel;
-    wait_for_all = (void (*)(void))barrier;
     thread_number = (int (*)(void))number;
     team_size = (int (*)(void))size;
+    give_way = (int (*)(void))yield;
 }
 
 static void run(body *work, void *argument, int64_t threads)
 {
     if (threads > 1 && run_parallel) run_parallel(work, argument, (unsigned)threads, 0);
     else work(argument);
+}
+
+struct team { int alone, arrived, round; }; /* `alone`: the work was not given to a team */
+
+/* Wait until the whole team is here. A token has a hundred of these, microseconds apart: who sleeps each time is woken
+   too late, so a thread looks SPINS times, and from then on offers its core to others between two looks. */
+static void meet(struct team *t)
+{
+    if (t->alone) return;
+    const int round = __atomic_load_n(&t->round, __ATOMIC_RELAXED);
+    if (__atomic_add_fetch(&t->arrived, 1, __ATOMIC_ACQ_REL) == team_size()) {
+        __atomic_store_n(&t->arrived, 0, __ATOMIC_RELAXED);
+        __atomic_store_n(&t->round, round + 1, __ATOMIC_RELEASE);
+        return;
+    }
+    for (int looks = 0; __atomic_load_n(&t->round, __ATOMIC_ACQUIRE) == round; looks++)
+        if (looks < SPINS) __builtin_ia32_pause();
+        else looks = SPINS, give_way();
 }
 
 struct share { int64_t first, last; };

@@ -27,7 +27,7 @@ struct step {
     const float *cos, *sin; /* (head_dim / 2) of this position */
     float *shared, *own;    /* scratch: of the team, and `own_size` floats a thread */
     int64_t own_size;
-    int alone;
+    struct team *team;
 };
 
 /* A head of q or of k as attention sees it; out may be x. */
@@ -53,58 +53,53 @@ static void round_for(const struct matrix *w, const float *x, struct rounded out
     round_row(x, w->in, w->step, w->bits == 4 ? 8 : 128, out.q, out.scales, out.starts);
 }
 
-static void meet(int alone)
-{
-    if (!alone) wait_for_all();
-}
-
 static void block_step(struct step *t, const struct layer *l, float *keys, float *values, struct mine m)
 {
     const struct stack *s = t->stack;
     const int64_t d = s->head_dim, kv = s->n_kv_heads * d, width = s->n_heads * d, row = kv;
     float *q = t->shared, *k = q + width, *v = k + kv, *seen = v + kv, *added = seen + width, *gate = added + s->dim;
     float *up = gate + s->ffn_dim;
-    const int me = t->alone ? 0 : thread_number();
+    const int me = t->team->alone ? 0 : thread_number();
 
     rms_norm(t->x, l->attention_gain, s->dim, (float)s->eps, m.h); /* every thread for itself: cheaper than to meet */
     round_for(&l->q, m.h, m.rounded);
-    product(&l->q, m.rounded, t->alone, q);
-    product(&l->k, m.rounded, t->alone, k);
-    product(&l->v, m.rounded, t->alone, v);
-    meet(t->alone);
+    product(&l->q, m.rounded, t->team->alone, q);
+    product(&l->k, m.rounded, t->team->alone, k);
+    product(&l->v, m.rounded, t->team->alone, v);
+    meet(t->team);
 
     for (int64_t g = 0; g < s->n_kv_heads; g++) turn_head(s, k + g * d, l->k_gain, t->cos, t->sin, m.k + g * d);
     if (me == 0) { /* nobody reads this position from the cache in this step */
         __builtin_memcpy(keys + t->position * row, m.k, sizeof(float) * (size_t)kv);
         __builtin_memcpy(values + t->position * row, v, sizeof(float) * (size_t)kv);
     }
-    struct share heads = my_share(s->n_heads, t->alone);
+    struct share heads = my_share(s->n_heads, t->team->alone);
     for (int64_t h = heads.first; h < heads.last; h++) {
         const int64_t g = h * s->n_kv_heads / s->n_heads * d;
         turn_head(s, q + h * d, l->q_gain, t->cos, t->sin, m.q);
         attend(m.q, keys + g, values + g, m.k + g, v + g, t->position, row, d, m.scores, seen + h * d);
     }
-    meet(t->alone);
+    meet(t->team);
 
     round_for(&l->o, seen, m.rounded);
-    struct share part = product(&l->o, m.rounded, t->alone, added);
+    struct share part = product(&l->o, m.rounded, t->team->alone, added);
     for (int64_t i = part.first; i < part.last; i++) t->x[i] += added[i];
-    meet(t->alone);
+    meet(t->team);
 
     rms_norm(t->x, l->ffn_gain, s->dim, (float)s->eps, m.h);
     round_for(&l->gate, m.h, m.rounded);
-    product(&l->gate, m.rounded, t->alone, gate);
-    part = product(&l->up, m.rounded, t->alone, up);
+    product(&l->gate, m.rounded, t->team->alone, gate);
+    part = product(&l->up, m.rounded, t->team->alone, up);
     for (int64_t i = part.first; i < part.last; i += LANES) { /* ffn_dim is a multiple of LANES */
         floats g = load(gate + i);
         store(gate + i, g / (1.0f + exponential(-g)) * load(up + i));
     }
-    meet(t->alone);
+    meet(t->team);
 
     round_for(&l->down, gate, m.rounded);
-    part = product(&l->down, m.rounded, t->alone, added);
+    part = product(&l->down, m.rounded, t->team->alone, added);
     for (int64_t i = part.first; i < part.last; i++) t->x[i] += added[i];
-    meet(t->alone);
+    meet(t->team);
 }
 
 static void all_blocks(void *argument)
@@ -112,7 +107,7 @@ static void all_blocks(void *argument)
     struct step *t = argument;
     const struct stack *s = t->stack;
     const int64_t wide = s->dim > s->ffn_dim ? s->dim : s->ffn_dim;
-    float *own = t->own + (t->alone ? 0 : thread_number()) * t->own_size;
+    float *own = t->own + (t->team->alone ? 0 : thread_number()) * t->own_size;
     struct mine m = {.h = own, .q = own + s->dim};
     m.k = m.q + s->head_dim;
     m.rounded.scales = m.k + s->n_kv_heads * s->head_dim;
@@ -139,10 +134,10 @@ int64_t shared_floats(const struct stack *s)
 void decode_step(const struct stack *stack, float *x, float *keys, float *values, int64_t stride, int64_t position,
                  const float *cos, const float *sin, float *scratch, int64_t threads)
 {
-    const int64_t team = run_parallel ? threads : 1;
+    struct team team = {.alone = threads == 1 || !run_parallel};
     struct step t = {stack, x, keys, values, stride, position, cos, sin, scratch, scratch + shared_floats(stack),
-                     own_floats(stack), team == 1};
-    run(all_blocks, &t, team);
+                     own_floats(stack), &team};
+    run(all_blocks, &t, threads);
 }
 
 /* ---- any rows, one block, its attention left to the caller ---- */
@@ -156,7 +151,7 @@ struct part {
     float *q, *k, *v;       /* (rows, heads, head_dim): out */
     const float *seen;      /* (rows, dim): what attention saw, in */
     float *scratch;
-    int alone;
+    struct team *team;
 };
 
 struct many { float *added, *gate, *up, *own; struct rounded rounded; };
@@ -171,7 +166,7 @@ static struct many split_scratch(const struct part *t)
     m.rounded.scales = m.up + t->rows * s->ffn_dim;
     m.rounded.starts = (int32_t *)(m.rounded.scales + t->rows * (wide / 8));
     m.rounded.q = (int8_t *)(m.rounded.starts + t->rows * (wide / 8));
-    m.own = (float *)(m.rounded.q + t->rows * wide) + (t->alone ? 0 : thread_number()) * s->dim;
+    m.own = (float *)(m.rounded.q + t->rows * wide) + (t->team->alone ? 0 : thread_number()) * s->dim;
     return m;
 }
 
@@ -185,7 +180,7 @@ int64_t part_floats(const struct stack *s, int64_t rows, int64_t threads)
 /* Round a thread's rows of x (rows, in) for w, after a norm if `gain` is not null; then meet. */
 static void round_share(const struct part *t, const struct matrix *w, const float *x, int normed, const float *gain, struct many m)
 {
-    struct share rows = my_share(t->rows, t->alone);
+    struct share rows = my_share(t->rows, t->team->alone);
     const int64_t steps = w->in / w->step;
     for (int64_t r = rows.first; r < rows.last; r++) {
         const float *row = x + r * w->in;
@@ -193,12 +188,12 @@ static void round_share(const struct part *t, const struct matrix *w, const floa
         if (normed) rms_norm(row, gain, w->in, (float)t->stack->eps, m.own), row = m.own;
         round_for(w, row, here);
     }
-    meet(t->alone);
+    meet(t->team);
 }
 
 static struct share products(const struct part *t, const struct matrix *w, struct many m, float *y)
 {
-    struct share blocks = my_share((w->out + LANES - 1) / LANES, t->alone);
+    struct share blocks = my_share((w->out + LANES - 1) / LANES, t->team->alone);
     multiply(w, blocks, m.rounded, t->rows, y, w->out);
     return (struct share){blocks.first * LANES, blocks.last * LANES < w->out ? blocks.last * LANES : w->out};
 }
@@ -214,8 +209,8 @@ static void before(void *argument)
     products(t, &l->q, m, t->q);
     products(t, &l->k, m, t->k);
     products(t, &l->v, m, t->v);
-    meet(t->alone);
-    struct share rows = my_share(t->rows, t->alone);
+    meet(t->team);
+    struct share rows = my_share(t->rows, t->team->alone);
     for (int64_t r = rows.first; r < rows.last; r++) {
         const float *cos = t->cos + r * (d / 2), *sin = t->sin + r * (d / 2);
         float *q = t->q + r * s->n_heads * d, *k = t->k + r * s->n_kv_heads * d;
@@ -239,7 +234,7 @@ static void behind(void *argument)
     struct many m = split_scratch(t);
     round_share(t, &l->o, t->seen, 0, NULL, m);
     add_share(t, products(t, &l->o, m, m.added), m.added);
-    meet(t->alone);
+    meet(t->team);
     round_share(t, &l->gate, t->x, 1, l->ffn_gain, m);
     products(t, &l->gate, m, m.gate);
     struct share part = products(t, &l->up, m, m.up);
@@ -248,7 +243,7 @@ static void behind(void *argument)
             floats g = load(m.gate + i);
             store(m.gate + i, g / (1.0f + exponential(-g)) * load(m.up + i));
         }
-    meet(t->alone);
+    meet(t->team);
     round_share(t, &l->down, m.gate, 0, NULL, m);
     add_share(t, products(t, &l->down, m, m.added), m.added);
 }
@@ -257,16 +252,16 @@ static void behind(void *argument)
 void before_attention(const struct stack *stack, int64_t layer, int64_t rows, float *x, const float *cos, const float *sin,
                       float *q, float *k, float *v, float *scratch, int64_t threads)
 {
-    const int64_t team = run_parallel ? threads : 1;
-    struct part t = {stack, stack->layers + layer, rows, x, cos, sin, q, k, v, NULL, scratch, team == 1};
-    run(before, &t, team);
+    struct team team = {.alone = threads == 1 || !run_parallel};
+    struct part t = {stack, stack->layers + layer, rows, x, cos, sin, q, k, v, NULL, scratch, &team};
+    run(before, &t, threads);
 }
 
 /* x (rows, dim) takes in what attention saw, and goes through the feed-forward, in place. */
 void behind_attention(const struct stack *stack, int64_t layer, int64_t rows, float *x, const float *seen, float *scratch,
                       int64_t threads)
 {
-    const int64_t team = run_parallel ? threads : 1;
-    struct part t = {stack, stack->layers + layer, rows, x, NULL, NULL, NULL, NULL, NULL, seen, scratch, team == 1};
-    run(behind, &t, team);
+    struct team team = {.alone = threads == 1 || !run_parallel};
+    struct part t = {stack, stack->layers + layer, rows, x, NULL, NULL, NULL, NULL, NULL, seen, scratch, &team};
+    run(behind, &t, threads);
 }

@@ -77,13 +77,13 @@ def test_the_decoder_equals_module_by_module(changes: dict[str, Any]) -> None:
     decoder.step = counted  # type: ignore[method-assign,union-attr]
     try:
         found = []
-        for n in (1, 2):
+        for n in (1, 2, 5):  # more than there are cores: who waits must give way
             torch.set_num_threads(n)
             found.append(logits(model))
     finally:
         torch.set_num_threads(threads)
-    assert calls.n == 2 * (len(IDS) - 5 + 1)
-    assert torch.equal(found[0], found[1])
+    assert calls.n == 3 * (len(IDS) - 5 + 1)
+    assert all(torch.equal(found[0], other) for other in found[1:])
     model.decoder = None
     errors = (found[0] - logits(model)).abs().amax(1)  # (n,)
     assert errors.quantile(0.3) < TOLERANCE["cpu_decoder_vs_modules"]  # tokens whose inputs all round alike
