@@ -60,14 +60,14 @@ bench-nanogpt: setup  ## beside nanoGPT: make bench-nanogpt NANOGPT=../nanoGPT
 	  $(PY) -m benchmarks.$$name --nanogpt "$(NANOGPT)" || exit 1; done
 
 # Beside these, with nanoGPT: throughput_against_nanogpt --device cuda --shapes gpt2-124m, gpu_time_to_loss
-GPU_BENCHMARKS := flash_attention fused_kernels w4a16 step_profile chunked_cross_entropy
+GPU_BENCHMARKS := flash_attention fused_kernels w4a16 step_profile chunked_cross_entropy graphed_decode
 
 bench-gpu: setup  ## every benchmark that needs a CUDA device and no peers; some 20 minutes
 	@for name in $(GPU_BENCHMARKS); do echo "== $$name"; $(PY) -m benchmarks.$$name || exit 1; done
 
 bench-gpu-rehearsal: setup  ## the same at toy size in Triton's interpreter, nothing is kept; some 5 minutes
 	TRITON_INTERPRET=1 $(PY) -m benchmarks.flash_attention --rehearse
-	@for name in fused_kernels w4a16 step_profile; do echo "== $$name"; \
+	@for name in fused_kernels w4a16 step_profile graphed_decode; do echo "== $$name"; \
 	  TRITON_INTERPRET=1 $(PY) -m benchmarks.$$name --device cpu --toy || exit 1; done
 
 profile:  ## switch params.yaml: make profile NAME=gpu-124m

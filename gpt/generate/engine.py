@@ -1,6 +1,7 @@
 """Decoding of one sequence: prefill the prompt, then one token a step through the KV cache.
 
-Token ids only; text is text_stream.py's. The cache's length is the position, so a step costs one token.
+Token ids only; text is text_stream.py's. The cache's length is the position, so a step costs one token. On a
+GPU the steps are graphed_decode.py's.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from gpt.generate.config import SamplingConfig
+from gpt.generate.graphed_decode import GraphedDecode, is_graphed
 from gpt.generate.sampling import Sampler
 from gpt.model.config import ModelConfig
 from gpt.model.kv_cache import KVCache
@@ -75,9 +77,9 @@ def _decode(
     cache = KVCache(config, 1, device=device, dtype=model.embed.weight.dtype)
     sampler = Sampler(sampling)
     seen = set(prompt_ids)
-    fresh = prompt_ids
+    logits = next_logits(model, torch.tensor([prompt_ids], device=device), cache)  # (V,)
+    graphed = GraphedDecode(model, cache) if is_graphed(model, device) else None
     for count in range(1, sampling.max_tokens + 1):
-        logits = next_logits(model, torch.tensor([fresh], device=device), cache)  # (V,)
         token_id = sampler.choose(logits, seen)
         step = step_of(
             logits.log_softmax(0),
@@ -90,7 +92,10 @@ def _decode(
         if step.finish_reason is not None:
             return
         seen.add(token_id)
-        fresh = [token_id]
+        if graphed is not None:
+            logits = graphed.logits(token_id)
+        else:
+            logits = next_logits(model, torch.tensor([[token_id]], device=device), cache)
 
 
 def step_of(logprobs: Tensor, token_id: int, *, n_alternatives: int, is_stop: bool, is_full: bool) -> Step:

@@ -58,8 +58,8 @@ class KVCache:
         self.length = 0
         """Positions filled; the transformer advances it once a forward pass."""
         n_shifts, window = 2 * config.n_layers if config.token_shift else 0, 1 + rewind
-        self._shifts = torch.zeros(n_shifts, batch_size, window, config.dim, device=device, dtype=dtype)
-        self._ids = torch.full((batch_size, window), -1, device=device)  # (B, W) the newest last
+        self.shifts = torch.zeros(n_shifts, batch_size, window, config.dim, device=device, dtype=dtype)
+        self.newest_ids = torch.full((batch_size, window), -1, device=device)  # (B, W) the newest last
 
     def end(self, n_tokens: int) -> int:
         """Return the length with n_tokens more."""
@@ -71,13 +71,13 @@ class KVCache:
 
     def previous_ids(self, token_ids: Tensor) -> Tensor:
         """Return the token before each of token_ids (B, T), -1 where there is none."""
-        return torch.cat((self._ids[:, -1:], token_ids[:, :-1]), dim=1)
+        return torch.cat((self.newest_ids[:, -1:], token_ids[:, :-1]), dim=1)
 
     def previous(self, layer: int, site: int, h: Tensor) -> Tensor:
         """Return the position before each of h (B, T, C); zeros before the first. Keeps h's last."""
-        index, window = 2 * layer + site, self._shifts.shape[2]
-        past = torch.cat((self._shifts[index].to(h.dtype), h), dim=1)  # (B, W + T, C)
-        self._shifts[index] = past[:, -window:]
+        index, window = 2 * layer + site, self.shifts.shape[2]
+        past = torch.cat((self.shifts[index].to(h.dtype), h), dim=1)  # (B, W + T, C)
+        self.shifts[index] = past[:, -window:]
         return past[:, window - 1 : -1]
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, backend: str) -> Tensor:
@@ -91,15 +91,17 @@ class KVCache:
     def advance(self, token_ids: Tensor) -> None:
         """Count token_ids (B, T) as seen."""
         self.length += token_ids.shape[1]
-        self._ids = torch.cat((self._ids, token_ids), dim=1)[:, -self._ids.shape[1] :]
+        self.newest_ids = torch.cat((self.newest_ids, token_ids), dim=1)[:, -self.newest_ids.shape[1] :]
 
     def rewind(self, n_tokens: int) -> None:
         """Take the newest n_tokens back: drafts that were refused."""
-        assert n_tokens < self._ids.shape[1], f"made to rewind {self._ids.shape[1] - 1}, not {n_tokens}"
+        assert n_tokens < self.newest_ids.shape[1], (
+            f"made to rewind {self.newest_ids.shape[1] - 1}, not {n_tokens}"
+        )
         assert n_tokens <= self.length
         self.length -= n_tokens
-        self._ids = self._ids.roll(n_tokens, dims=1)
-        self._shifts = self._shifts.roll(n_tokens, dims=2)
+        self.newest_ids = self.newest_ids.roll(n_tokens, dims=1)
+        self.shifts = self.shifts.roll(n_tokens, dims=2)
 
     def repeat(self, rows: Tensor, max_seq_len: int) -> "KVCache":
         """Return a cache of its own that holds sequences `rows` (N,) of this one, with room for max_seq_len.
@@ -110,7 +112,7 @@ class KVCache:
         copy = KVCache(config, len(rows), device=self.keys.device, dtype=self.keys.dtype)
         copy.keys[:, :, : self.length] = self.keys[:, rows, : self.length]
         copy.values[:, :, : self.length] = self.values[:, rows, : self.length]
-        copy._shifts = self._shifts[:, rows]
-        copy._ids = self._ids[rows]
+        copy.shifts = self.shifts[:, rows]
+        copy.newest_ids = self.newest_ids[rows]
         copy.length = self.length
         return copy
