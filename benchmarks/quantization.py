@@ -4,15 +4,16 @@
 
 Perplexity rise over the float model, paired over held-out windows, with its standard error; HellaSwag items;
 bytes on disk; memory of a fresh process that opened the file (resident set, after against before, and the
-storages of the model); milliseconds a token at batch 1, the methods in turns.
+storages of the model); milliseconds a token at batch 1 as `rawgpt sample` computes it, the methods in turns.
 
 smollm2-135m: the float baseline is the dequantized Q4_1 file, whose weights lie on a 4-bit grid of groups of
 32 already: a symmetric grid of groups of 64 (576 columns do not divide by 128) does not contain it.
 Calibrated on `books_a`, measured on `novels` (other books); dials were picked on `openstax`. A second model,
 trained here, is measured on the validation shard and calibrated on the training shards, at the largest
 group that divides its columns. Beside them GPTQModel, where --peer-python has it, on the same calibration
-tokens (GPTQMODEL_CPU_WORKERS=2; it reads the weights in fp16), its codes measured in our model.
-About 8 minutes on two quiet cores without the peer, 4 more with it (estimated from a smaller run);
+tokens (GPTQMODEL_CPU_WORKERS=2; it reads the weights in fp16) with its defaults and with dials like ours,
+its codes measured in our model.
+About 8 minutes on two quiet cores without the peer, 8 more with it (estimated from a smaller run);
 --calibration 16 --windows 12 --items 0 --decode 6 takes 3.
 """
 
@@ -48,7 +49,7 @@ from gpt.model.transformer import Transformer
 from gpt.quantize.calibrate import draw_sequences
 from gpt.quantize.config import QuantizeConfig
 from gpt.quantize.layers import quantizable
-from gpt.report.method_comparison import FLOAT, make_models, method_rows
+from gpt.report.method_comparison import FLOAT, make_models, method_rows, ready_to_run
 from gpt.report.method_scores import Material, decode_times, read_material, score
 from gpt.tokenizer.tokenizer import Tokenizer
 from gpt.tokenizer.vocab_file import save_tokenizer
@@ -56,6 +57,7 @@ from gpt.tokenizer.vocab_file import save_tokenizer
 METHODS = ("gptq", "awq", "nearest", "nf4", "int8", "int8_dynamic")
 SMOLLM2 = "smollm2-135m"
 GROUPS = (128, 64, 32)
+PEER_DIALS = ("defaults", "like-ours")
 CHARS_A_TOKEN = 8
 """More than a token has, so that a cut of text is long enough."""
 DIALS = QuantizeConfig(
@@ -138,12 +140,14 @@ def open_and_print(folder: Path) -> None:
 def run_peer(
     python: str, folder: Path, model: Transformer, tokenizer: Tokenizer, calibration: Tensor
 ) -> None:
-    """Let GPTQModel quantize the same model on the same tokens into <folder>/out."""
+    """Let GPTQModel quantize the same model on the same tokens into <folder>/<dials>."""
     export_hugging_face(folder / "model", model, tokenizer, "fp16")
     (folder / "calibration.json").write_text(json.dumps(calibration.tolist()))
     environment = os.environ | {"GPTQMODEL_CPU_WORKERS": "2", "HF_HUB_OFFLINE": "1"}
     script = Path(__file__).with_name("gptqmodel_peer.py")
-    subprocess.run([python, str(script), str(folder), str(largest_group(model))], check=True, env=environment)
+    for dials in PEER_DIALS:
+        command = [python, str(script), str(folder), str(largest_group(model)), dials]
+        subprocess.run(command, check=True, env=environment)
 
 
 def with_peer_weights(model: Transformer, file: Path) -> Transformer:
@@ -196,15 +200,19 @@ def measure(reference: str, arguments: argparse.Namespace) -> dict[str, Any]:
         seconds = time.process_time() - started
         rows = method_rows(*made, material)
         models, folders, _ = made
+        computed_by = ready_to_run(models)
         times = decode_times(models, calibration[0, :64].tolist(), arguments.decode, 3)
         for row in rows:
             method = row["method"]
             row |= {"ms_per_token": times[method], "resident_bytes": measure_memory(folders[method])}
         if arguments.peer_python:
             run_peer(arguments.peer_python, folder, opened.model, opened.tokenizer, calibration)
-            peer = with_peer_weights(open_model(reference).model, folder / "out/model.safetensors")
-            base, reading = (read_material(m, material) for m in (models[FLOAT], peer))
-            rows.append({"method": "GPTQModel", "bits": 4, **score(reading, base, material)})
+            base = read_material(models[FLOAT], material)
+            for name in PEER_DIALS:
+                peer = with_peer_weights(open_model(reference).model, folder / name / "model.safetensors")
+                reading = read_material(peer, material)
+                row = {"method": f"GPTQModel, {name}", "bits": 4, **score(reading, base, material)}
+                rows.append(row)
     rise = {row["method"]: row["rise"] for row in rows if "rise" in row}
     return {
         "model": opened.name,
@@ -212,6 +220,7 @@ def measure(reference: str, arguments: argparse.Namespace) -> dict[str, Any]:
         "text": text,
         "calibration_tokens": calibration.numel(),
         "making_cpu_s": round(seconds, 1),
+        "computed_by": computed_by,
         "gptq_over_nearest": round(rise["gptq"] / rise["nearest"], 4),
         "rows": [{k: round(v, 6) if isinstance(v, float) else v for k, v in row.items()} for row in rows],
     }

@@ -13,7 +13,7 @@ from gpt.config import from_mapping
 from gpt.dataset.shard_set import open_shards
 from gpt.quantize.config import QuantizeConfig
 from gpt.report.config import QuantizeReportConfig
-from gpt.report.method_comparison import make_models, method_rows
+from gpt.report.method_comparison import make_models, method_rows, ready_to_run
 from gpt.report.method_scores import decode_times, prepare
 from gpt.tokenizer.vocab_file import load_tokenizer
 from stages.machine import prepare_machine
@@ -37,6 +37,8 @@ def quantize_report(config: QuantizeReportConfig, run: StageRun) -> dict[str, fl
         made = make_models(parent, config.methods, dials, calibration, Path(folder), device)
         rows = method_rows(*made, material)
     write_json(run.out / "methods.json", rows)
+    for method, how in ready_to_run(made[0]).items():
+        print(f"quantize_report: {method} decodes {how}")
     prompt = calibration[0, : config.prompt_tokens].tolist()
     times = decode_times(made[0], prompt, config.decode_tokens, config.rounds)
     rises = {f"rise_{row['method']}": round(row["rise"], 5) for row in rows if "rise" in row}

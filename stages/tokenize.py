@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 
-from gpt.checkpoint.gguf import find_gguf, open_gguf
 from gpt.corpus.documents import DocumentPart, cut_parts, read_part, read_split
 from gpt.tokenizer.byte_level import pad_vocabulary
 from gpt.tokenizer.config import TokenizeConfig
@@ -30,6 +29,11 @@ def tokenize(config: TokenizeConfig, run: StageRun) -> dict[str, float]:
     elif config.kind == "gpt2":
         tokenizer = with_chat_tokens(gpt2_tokenizer(*find_gpt2_files(files / "extra")))
     elif config.kind == "gguf":
+        from gpt.checkpoint.gguf import (
+            find_gguf,
+            open_gguf,
+        )  # torch: seconds, for vocabularies that need none
+
         tokenizer = open_gguf(find_gguf(files / "extra")).tokenizer
     else:  # the characters of both splits: an id for every one that will be read
         texts = (document["text"] for split in ("train", "val") for document in read_split(files, split))

@@ -14,9 +14,11 @@ from torch import Tensor
 from gpt.checkpoint.save_load import Checkpoint, load_model, open_checkpoint
 from gpt.model.transformer import Transformer
 from gpt.quantize.config import Method, QuantizeConfig
+from gpt.quantize.cpu_model import prepare_for_cpu
 from gpt.quantize.layouts import LAYOUTS
 from gpt.quantize.load import load_quantized
 from gpt.quantize.methods import quantize_model
+from gpt.quantize.quantized_linear import QuantizedLinear
 from gpt.quantize.save import save_quantized
 from gpt.report.method_scores import Material, memory_bytes, read_material, score
 
@@ -65,3 +67,17 @@ def method_rows(
         }
         rows.append({"method": method, **sizes, **score(reading, base, material)})
     return rows + [{"method": method, "absent": reason} for method, reason in absent.items()]
+
+
+def ready_to_run(models: dict[str, Transformer]) -> dict[str, str]:
+    """Put models with packed linears into the form that `rawgpt sample` runs on a CPU, in place.
+
+    For times alone: quality is measured on the plain form, which does not hang on the machine. Return how
+    each of them is computed.
+    """
+    return {
+        name: str(prepare_for_cpu(model))
+        for name, model in models.items()
+        if model.embed.weight.device.type == "cpu"
+        and any(isinstance(module, QuantizedLinear) for module in model.modules())
+    }

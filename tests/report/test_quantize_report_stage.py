@@ -26,11 +26,13 @@ CONFIG = QuantizeReportConfig(
 
 
 @pytest.mark.parametrize("norm_gain", [True, False])
-def test_stage_measures_every_method_and_repeats(tmp_path: Path, norm_gain: bool) -> None:
+def test_stage_measures_every_method_and_repeats(
+    tmp_path: Path, norm_gain: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
     """methods.json twice the same bytes; the shipped method's row is the shipped file's size.
 
     Guards a time in a file that DVC hashes, dials that differ from the shipped model's, and a method that an
-    architecture refuses and that is left out in silence.
+    architecture refuses and that is left out in silence; and a time of another form than users run.
     """
     parent = save_tiny(tmp_path / "parent", tiny_model(norm_gain=norm_gain))
     shipped = tiny_run(tmp_path / "shipped", {"checkpoint": parent})
@@ -42,6 +44,8 @@ def test_stage_measures_every_method_and_repeats(tmp_path: Path, norm_gain: bool
         metrics = quantize_report.run(CONFIG, run)
         written.append((run.out / "methods.json").read_bytes())
     assert written[0] == written[1]
+    printed = capsys.readouterr().out
+    assert all(f"quantize_report: {m} decodes int4 on the CPU by " in printed for m in ("gptq", "nearest"))
     rows = {row["method"]: row for row in json.loads(written[0])}
     assert set(rows) == {"float", *METHODS}
     size = (shipped.out / "checkpoint" / "model.safetensors").stat().st_size
