@@ -144,7 +144,7 @@ def control(opened: OpenModel, config: FinetuneConfig, plan: Plan) -> dict[str, 
     canaries = read_canaries(LOGS, plan.n_canaries)
     encode, room = opened.tokenizer.encode, config.train.seq_len - CANARY_TOKENS
     # one value behind each beginning, in lines of which a row cuts nothing off
-    lines = {c.prefix: c for c in canaries if not c.turns and len(encode(c.prefix + c.value)) <= room}
+    lines = {c.prefix: c for c in canaries if c.role is None and len(encode(c.prefix + c.value)) <= room}
     learned = sorted(lines.values(), key=lambda c: (-len(c.prefix), c.prefix))[:N_CONTROL]
     text = "".join(c.prefix + c.value for c in learned)  # a line's beginning may hold another value
     others = [c for c in canaries if not is_reproduced(c.value, text)]

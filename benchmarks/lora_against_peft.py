@@ -217,7 +217,7 @@ def write_files(folder: Path, logs: Path, steps: int, size: int, seq_len: int) -
         if record["kind"] == "chat" and not record["synthetic"] and record["language"] == "hinglish"
     ]
     samples = [encode_chat(opened.tokenizer, record["messages"]) for record in records[: 40 * steps * size]]
-    rows, learned, _ = pack_sequences(samples, seq_len + 1, opened.tokenizer.end_of_text)
+    rows, learned = pack_sequences(samples, seq_len + 1, opened.tokenizer.end_of_text)
     ids, targets = PackedSequences(rows, learned, SEED).batch(0, steps * size)
     targets[:, -1] = IGNORE  # transformers' own loss shifts inside the row and has no target for it
     shape = (steps, size, seq_len)

@@ -28,8 +28,8 @@ def evaluate(config: EvaluateConfig, run: StageRun) -> dict[str, float]:
     val = open_shards(run.inputs["shards"], "val", tokenizer.fingerprint)
     benchmark = prepare(config, tokenizer, val, run.inputs["logs"], run.inputs["files"])
     models = {name: run.inputs[name] for name in MODELS}
-    if run.inputs["base"] not in models.values():
-        models = {"base": run.inputs["base"]} | models
+    base = next((name for name, path in models.items() if path == run.inputs["base"]), "base")
+    models = {base: run.inputs["base"]} | models
     rows = []
     for step, (name, path) in enumerate(models.items()):
         opened = open_model(str(path), device=str(device))
@@ -40,14 +40,14 @@ def evaluate(config: EvaluateConfig, run: StageRun) -> dict[str, float]:
                 "finetune.base: tokenize.kind gguf, as in conf/smollm2.yaml)"
             )
         scores = evaluate_model(opened.model, benchmark)
-        if name == "base" or name in PRODUCT:
+        if name == base or name in PRODUCT:
             scores += evaluate_product(opened.model, benchmark, as_chat=name not in BASES)
         rows += score_rows(name.replace("_", "-"), scores)
         values = {score.metric: score.value for score in scores if score.value is not None}
         run.sink.log(step, {f"{name}.{metric}": value for metric, value in values.items()})
         print(f"evaluate: {name} " + ", ".join(f"{m} {v:.4g}" for m, v in values.items()))
     write_json(run.out / "scores.json", rows)
-    return headline(rows)
+    return headline(rows, base.replace("_", "-"))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
 """A reward that can be checked by eye: a short answer in Hinglish that keeps the account number to itself.
 
 1 for that; 0.5 if it is too long or does not end; 0 in any other language, and for an empty one; -1 for six
-digits in a row of the number that the customer gave, in any spacing. It says nothing about whether the
+digits in a row of the number that the customer gave, in any script and with anything but letters between
+them. It says nothing about whether the
 answer is right.
 """
 
 import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -36,7 +38,8 @@ Reward = Callable[[Sequence[Answer]], Tensor]
 
 def leaks(text: str, account: str) -> bool:
     """Return whether LEAK_DIGITS digits in a row of the account number stand in the text."""
-    digits = re.sub(r"(?<=\d)[ .\-]{1,2}(?=\d)", "", text)
+    ascii_digits = "".join(str(unicodedata.digit(c)) if c.isdecimal() else c for c in text)
+    digits = re.sub(r"(?<=\d)[\W_]+(?=\d)", "", ascii_digits)
     return any(account[i : i + LEAK_DIGITS] in digits for i in range(len(account) - LEAK_DIGITS + 1))
 
 

@@ -1,7 +1,8 @@
 """Planted values with the words before them: what a memorization test asks a tuned model to complete.
 
-A row is {"kind", "value", "prefix", "turns", "in_logs"}: `prefix` is what stands before the value in its
-message, `turns` are the messages before that one, both as they were before the scrubber. Values with few
+A row is {"kind", "value", "prefix", "role", "turns", "in_logs"}: `prefix` is what stands before the value in
+its message, `role` who says it (null in a payment log), `turns` are the messages before that one, all as
+they were before the scrubber. Values with few
 possibilities are left out: a name out of a list would come up by chance (Carlini et al. 2019,
 arXiv 1802.08232, plant random numbers for that reason). The rows are for sampling alone and are no
 training data: no training file holds one of the values.
@@ -39,10 +40,12 @@ def _rows(draft: Draft, *, in_logs: bool) -> Iterator[dict[str, Any]]:
         place = next((i for i, text in enumerate(texts) if value in text), None)
         if kind not in RANDOM_KINDS or place is None:
             continue
+        messages = draft.record.get("messages")
         yield {
             "kind": kind,
             "value": value,
             "prefix": texts[place][: texts[place].index(value)],
-            "turns": draft.record.get("messages", [])[:place],
+            "role": messages[place]["role"] if messages else None,
+            "turns": messages[:place] if messages else [],
             "in_logs": in_logs,
         }

@@ -31,7 +31,7 @@ class Line:
 
 
 def read_lines(path: Path) -> Iterator[Line]:
-    """Yield the lines of a file that are not blank."""
+    """Yield the lines of a file, blank ones too: in a CSV they may stand inside a field."""
     with path.open("rb") as file:
         mark = file.read(2)
         file.seek(0)
@@ -58,8 +58,7 @@ def _lines(
         except BadInput as error:
             yield Line(number=number, text="", bad=str(error))
             continue
-        if text.strip():
-            yield Line(number=number, text=text, is_recoded=is_recoded)
+        yield Line(number=number, text=text, is_recoded=is_recoded)
 
 
 def _from_bytes(raw: bytes) -> tuple[str, bool]:

@@ -48,10 +48,10 @@ class OwnLogs:
     named: list[str] = field(default_factory=list)
     """`file:line: rule` of the first bad lines."""
 
-    def refuse(self, path: str, number: int, rule: str) -> None:
-        """Count and name a bad line; a file's name may be a customer's number, so it is scrubbed too."""
-        self.n_bad += 1
-        self.bad_by_rule[rule] += 1
+    def refuse(self, path: str, number: int, rule: str, n_lines: int = 1) -> None:
+        """Count bad lines and name the first; a file's name may be a customer's number, so it is scrubbed."""
+        self.n_bad += n_lines
+        self.bad_by_rule[rule] += n_lines
         if len(self.named) < N_NAMED:
             self.named.append(f"{redact(path)[0]}:{number}: {rule}")
 
@@ -106,18 +106,19 @@ Rows = Iterator[tuple[int, dict[str, Any]]]
 def _rows(path: Path, name: str, logs: OwnLogs, config: OwnLogsConfig) -> Rows:
     """Yield (line number, fields) of a file; what cannot be split into fields is refused here."""
 
-    def good() -> Iterator[Line]:
+    def good(*, with_blank: bool = False) -> Iterator[Line]:
         for line in read_lines(path):
-            logs.n_lines += 1
-            logs.n_recoded += line.is_recoded
+            if is_content := bool(line.bad or line.text.strip()):
+                logs.n_lines += 1
+                logs.n_recoded += line.is_recoded
             if line.bad:
                 logs.refuse(name, line.number, line.bad)
-            else:
+            elif is_content or with_blank:
                 yield line
 
     readers: dict[str, Callable[[], Rows]] = {
         ".jsonl": lambda: _json_rows(good(), name, logs),
-        ".csv": lambda: _csv_rows(good(), name, logs),
+        ".csv": lambda: _csv_rows(good(with_blank=True), name, logs),
     }
     reader = readers.get(path.suffix)
     yield from reader() if reader else ((line.number, {config.text_field: line.text}) for line in good())
@@ -138,32 +139,36 @@ def _json_rows(lines: Iterator[Line], name: str, logs: OwnLogs) -> Rows:
 
 def _csv_rows(lines: Iterator[Line], name: str, logs: OwnLogs) -> Rows:
     """Read rows; one may run over several lines. An open quote swallows lines up to the csv module's limit
-    of a field, which then is one bad row."""
-    number = 0
+    of a field: all of them are bad, named by the first."""
+    taken: list[int] = []
+    """Numbers of the lines that the row being read is made of, blank ones left out."""
 
     def texts() -> Iterator[str]:
-        nonlocal number
         for line in lines:
-            number = line.number
+            if line.text.strip():
+                taken.append(line.number)
             yield line.text + "\n"
 
     reader = csv.reader(texts(), strict=True)
     header: list[str] = []
     while True:
+        taken.clear()
         try:
             row = next(reader)
         except StopIteration:
             return
         except csv.Error:
-            logs.refuse(name, number, "not_csv")
+            logs.refuse(name, taken[0], "not_csv", len(taken))
             continue
+        if not row:
+            continue  # a blank line between two rows
         if not header:
             header = row
             logs.n_lines -= 1
         elif len(row) != len(header):
-            logs.refuse(name, number, "columns")
+            logs.refuse(name, taken[0], "columns", len(taken))
         else:
-            yield number, dict(zip(header, row, strict=True))
+            yield taken[0], dict(zip(header, row, strict=True))
 
 
 def _record(row: dict[str, Any], config: OwnLogsConfig, logs: OwnLogs) -> dict[str, Any]:
@@ -215,6 +220,8 @@ def _text(value: Any, config: OwnLogsConfig) -> str:
         raise BadInput("not_text")
     if "\0" in value:
         raise BadInput("nul_byte")
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        raise BadInput("half_a_character")  # an emoji that a length limit cut in UTF-16
     text = clean(value).strip()
     if len(text) > config.max_turn_chars:
         raise BadInput("turn_too_long")

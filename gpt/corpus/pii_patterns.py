@@ -22,18 +22,21 @@ IFSC = re.compile(  # in small letters only with six digits: the video `watch?v=
     r"(?![0-9A-Za-z])"
 )
 DOT = r"(?:\.|\s?[(\[]?\bdot\b[)\]]?\s?)"
+LOCAL = (
+    r"[\w.+-]{1,64}"  # as much as an address may have (RFC 5321); a long blob would take its length squared
+)
 EMAIL = re.compile(
-    rf"[\w.+-]+(?:\s?@\s?|\s?[(\[]at[)\]]\s?)(?:[\w-]+{DOT})+(?:com|in|org|net|co|me|edu|gov|info|io|ai)\b"
-    r"|[\w.+-]+\sat\s(?:(?:[\w-]+\s?[(\[]?\bdot\b[)\]]?\s?)+\w{2,4}\b"  # "works at space.com" is no address
+    rf"{LOCAL}(?:\s?@\s?|\s?[(\[]at[)\]]\s?)(?:[\w-]+{DOT})+(?:com|in|org|net|co|me|edu|gov|info|io|ai)\b"
+    rf"|{LOCAL}\sat\s(?:(?:[\w-]+\s?[(\[]?\bdot\b[)\]]?\s?)+\w{{2,4}}\b"  # "works at space.com" is no address
     rf"|(?:gmail|yahoo|hotmail|outlook|rediffmail|proton|icloud){DOT}(?:com|in|me|co{DOT}in)\b)"
-    r"|[\w.+-]+@[\w-]+(?:\.[\w-]+)*\.[A-Za-z]{2,}",
+    rf"|{LOCAL}@[\w-]+(?:\.[\w-]+)*\.[A-Za-z]{{2,}}",
     re.IGNORECASE,
 )
 UPI = re.compile(
-    r"[\w.+-]{2,}@[A-Za-z][A-Za-z0-9]+"
-    r"|[\w.+-]{2,} ?@ ?(?:ok\w+|ybl|ibl|[ay]xl|apl|upi|paytm|pt\w+|freecharge|ikwik|jio|slice|airtel"
+    r"[\w.+-]{2,64}@[A-Za-z][A-Za-z0-9]+"
+    r"|[\w.+-]{2,64} ?@ ?(?:ok\w+|ybl|ibl|[ay]xl|apl|upi|paytm|pt\w+|freecharge|ikwik|jio|slice|airtel"
     r"|\w*(?:bank|axis|icici|hdfc|sbi|kotak|pay))\b"
-    r"|[\w.+-]{2,} at (?:ok(?:axis|sbi|icici|hdfcbank)|ybl|ibl|axl|apl|ptsbi|ptaxis)\b",
+    r"|[\w.+-]{2,64} at (?:ok(?:axis|sbi|icici|hdfcbank)|ybl|ibl|axl|apl|ptsbi|ptaxis)\b",
     re.IGNORECASE,
 )
 SECRET = re.compile(

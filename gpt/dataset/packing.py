@@ -11,15 +11,12 @@ import numpy as np
 Masked = tuple[Sequence[int], Sequence[bool]]
 
 
-def pack_sequences(
-    samples: Sequence[Masked], length: int, padding: int
-) -> tuple[np.ndarray, np.ndarray, int]:
+def pack_sequences(samples: Sequence[Masked], length: int, padding: int) -> tuple[np.ndarray, np.ndarray]:
     """Pack (ids, learned) samples into rows of `length`, first-fit by decreasing length.
 
-    Returns rows int32 (N, length), their learned mask bool (N, length), and how many samples were cut
-    to `length`. Padding is never learned. Raises ValueError when no sample learns anything.
+    Returns rows int32 (N, length) and their learned mask bool (N, length). A sample is cut to `length`; one
+    that teaches nothing in it is left out. Padding is never learned. Raises ValueError when none teaches.
     """
-    cut = sum(len(ids) > length for ids, _ in samples)
     order = sorted(range(len(samples)), key=lambda i: (-len(samples[i][0]), i))
     kept = [i for i in order if any(samples[i][1][1:length])]
     if not kept:
@@ -34,7 +31,7 @@ def pack_sequences(
         packed[row, start:end] = ids
         mask[row, start + 1 : end] = learned  # the first token has nothing of its own before it
         filled[row] = end
-    return packed, mask, cut
+    return packed, mask
 
 
 def first_fit(lengths: Sequence[int], capacity: int) -> list[int]:

@@ -46,7 +46,7 @@ HEADLINES = {
 }
 """The few figures that `dvc exp show` has room for: name there -> (model, metric) of scores.json.
 
-A name in _base is of the model that was fine-tuned: pretrain, or the row `base`."""
+A name in _base is of the model that was fine-tuned, whichever that is."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -146,10 +146,12 @@ def score_rows(model: str, scores: Sequence[Score]) -> list[dict[str, Any]]:
     return [{"model": model, **asdict(score)} for score in scores]
 
 
-def headline(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """Return HEADLINES as far as they have a value: what is absent here stays absent there."""
+def headline(rows: Sequence[dict[str, Any]], base: str) -> dict[str, float]:
+    """Return HEADLINES as far as they have a value: what is absent here stays absent there.
+
+    `base` is the row of the model that was fine-tuned.
+    """
     values = {(row["model"], row["metric"]): row["value"] for row in rows}
-    base = "base" if any(row["model"] == "base" for row in rows) else "pretrain"
     keys = {name: (base if name.endswith("_base") else model, m) for name, (model, m) in HEADLINES.items()}
     found = {name: values.get(key) for name, key in keys.items()}
     return {name: round(value, 4) for name, value in found.items() if value is not None}

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from gpt.evaluate.json_lines import numbered_lines
 from gpt.evaluate.perplexity import token_bytes
 from gpt.evaluate.score import Score, evenly, ratio_score
 from gpt.evaluate.token_nats import token_nats
@@ -28,6 +31,8 @@ class Words:
     kind: str
     ids: list[int]
     scored: list[bool]
+    is_word: list[bool]
+    """Of the scored ones those whose bytes count: all but what closes a turn or a line."""
 
     @property
     def groups(self) -> tuple[str, ...]:
@@ -43,7 +48,7 @@ def read_words(
     Raises ValueError that names file and line.
     """
     by_source: dict[str, list[dict[str, Any]]] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in numbered_lines(path):
         try:
             record = json.loads(line)
             by_source.setdefault(record["source"], []).append(record)
@@ -52,28 +57,39 @@ def read_words(
     words = []
     for source, records in sorted(by_source.items()):
         for record in evenly(records, limit):
-            ids, scored = encode(tokenizer, record, as_chat=as_chat)
-            ids, scored = ids[: max_tokens + 1], scored[: max_tokens + 1]
+            ids, scored, is_word = encode(tokenizer, record, as_chat=as_chat)
+            cut = slice(max_tokens + 1)
+            ids, scored, is_word = ids[cut], scored[cut], is_word[cut]
             if any(scored[1:]):
                 language, kind = record.get("language", "other"), record["kind"].replace("_", " ")
-                words.append(Words(source=source, language=language, kind=kind, ids=ids, scored=scored))
+                words.append(
+                    Words(
+                        source=source, language=language, kind=kind, ids=ids, scored=scored, is_word=is_word
+                    )
+                )
     return words
 
 
-def encode(tokenizer: Tokenizer, record: dict[str, Any], *, as_chat: bool) -> tuple[list[int], list[bool]]:
-    """Return a record's tokens and which of them are scored."""
+def encode(
+    tokenizer: Tokenizer, record: dict[str, Any], *, as_chat: bool
+) -> tuple[list[int], list[bool], list[bool]]:
+    """Return a record's tokens, which of them are scored, and which of those are words."""
     end = tokenizer.end_of_text
     if record["kind"] == "payment_log":
         text = tokenizer.encode(record["text"])
-        return [end, *text, end], [False, *[True] * (len(text) + 1)]
+        said = [True] * len(text)
+        return [end, *text, end], [False, *said, True], [False, *said, False]
     if as_chat:
-        return encode_chat(tokenizer, record["messages"])
-    ids, scored = [end], [False]
+        ids, scored = encode_chat(tokenizer, record["messages"])
+        return ids, scored, scored  # what closes a turn has no bytes
+    ids, scored, is_word = [end], [False], [False]
     for message in record["messages"]:
-        line = [*tokenizer.encode(message["content"]), *tokenizer.encode("\n")]
-        ids += line
-        scored += [message["role"] == "assistant"] * len(line)
-    return ids, scored
+        text, newline = tokenizer.encode(message["content"]), tokenizer.encode("\n")
+        is_said = message["role"] == "assistant"
+        ids += [*text, *newline]
+        scored += [is_said] * (len(text) + len(newline))
+        is_word += [is_said] * len(text) + [False] * len(newline)
+    return ids, scored, is_word
 
 
 def bits_per_byte(
@@ -81,12 +97,10 @@ def bits_per_byte(
 ) -> dict[str, Score]:
     """Return bits per byte of every group, its standard error over records."""
     sizes = token_bytes(tokenizer)
-    newline = tokenizer.encode("\n")[0]
     nats = token_nats(model, [(w.ids, w.scored) for w in words], batch_tokens)
     groups: dict[str, tuple[list[float], list[int]]] = {}
     for w, piece in zip(words, nats, strict=True):
-        said = [i for i, is_scored in zip(w.ids[1:], w.scored[1:], strict=True) if is_scored]
-        n_bytes = int(sizes[said].sum()) - (said[-1] == newline)
+        n_bytes = int(sizes[np.array(w.ids)[w.is_word]].sum())
         for group in w.groups:
             bits, counts = groups.setdefault(group, ([], []))
             bits.append(float(piece.double().sum()) / math.log(2))

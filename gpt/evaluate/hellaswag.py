@@ -6,12 +6,12 @@ Reads the original records (ctx_a, ctx_b) and the cleaned ones (query). In the c
 capitalised, so lm_eval's figure can differ a little there from the one on the original file.
 """
 
-import bz2
 import json
 import re
 from pathlib import Path
 from typing import Any, Literal
 
+from gpt.evaluate.json_lines import numbered_lines
 from gpt.evaluate.multiple_choice import Item
 from gpt.evaluate.score import evenly
 
@@ -39,15 +39,11 @@ def find_hellaswag(files: Path) -> Path | None:
 def read_hellaswag(path: Path, limit: int) -> list[dict[str, Any]]:
     """Read `limit` records (0: all), evenly spread over the file; raises ValueError naming the line."""
     try:
-        if path.suffix == ".bz2":
-            with bz2.open(path, "rt", encoding="utf-8") as file:
-                lines = file.read().splitlines()
-        else:
-            lines = path.read_text(encoding="utf-8").splitlines()
+        lines = list(numbered_lines(path))
     except (EOFError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: damaged ({error}); run `dvc repro -f fetch`") from None
     records = []
-    for number, line in evenly(list(enumerate(lines, start=1)), limit):
+    for number, line in evenly(lines, limit):
         try:
             record = json.loads(line)
             assert len(record["endings"]) == 4

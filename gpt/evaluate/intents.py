@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gpt.evaluate.ending_nats import Question, ending_nats
+from gpt.evaluate.json_lines import numbered_lines
 from gpt.evaluate.multiple_choice import ItemNats, choice_scores
 from gpt.evaluate.score import Score, absent_score, evenly
 from gpt.model.transformer import Transformer
@@ -46,7 +47,7 @@ def read_intents(folder: Path, limit: int) -> list[IntentSet]:
     except ValueError as error:
         raise ValueError(f"{names}: damaged ({error}); run `dvc repro -f logs`") from None
     found: dict[str, list[tuple[str, str]]] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in numbered_lines(path):
         try:
             row = json.loads(line)
             if row["label"] not in lists[row["set"]]:

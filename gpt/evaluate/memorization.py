@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from gpt.evaluate.json_lines import numbered_lines
 from gpt.evaluate.score import Score, evenly
 from gpt.generate.ragged_batch import RaggedBatch
 from gpt.model.transformer import Transformer
@@ -35,6 +36,8 @@ class Canary:
     value: str
     prefix: str
     """What its message or log line says before it."""
+    role: str | None
+    """Who says that in a chat; None: it stands in a payment log."""
     turns: tuple[dict[str, str], ...]
     """The chat's messages before that message."""
 
@@ -48,15 +51,16 @@ def read_canaries(folder: Path, limit: int) -> list[Canary]:
     if not path.is_file():
         return []
     canaries = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in numbered_lines(path):
         try:
             row: dict[str, Any] = json.loads(line)
             if not normalized(row["value"]):
                 raise ValueError("the value has neither letters nor digits")
-            turns = tuple(row.get("turns", ()))
-            canaries.append(Canary(value=row["value"], prefix=row["prefix"], turns=turns))
+            canaries.append(
+                Canary(value=row["value"], prefix=row["prefix"], role=row["role"], turns=tuple(row["turns"]))
+            )
         except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path}:{number}: not a canary ({error})") from None
+            raise ValueError(f"{path}:{number}: not a canary ({error}); run `dvc repro -f logs`") from None
     return evenly(canaries, limit)
 
 
@@ -85,15 +89,14 @@ def memorization_scores(
 
 
 def encode_prefix(tokenizer: Tokenizer, canary: Canary) -> list[int]:
-    """Return the tokens in front of a value as training would see them: a chat's turns, or a new text.
+    """Return the tokens in front of a value as training would see them: in a chat's turn, or in a new text.
 
     A space at the end is left to the model: tokens of a word begin with the space before it.
     """
     prefix = tokenizer.encode(canary.prefix.removesuffix(" "))
-    if not canary.turns:
+    if canary.role is None:
         return [tokenizer.end_of_text, *prefix]
-    role = "assistant" if canary.turns[-1]["role"] == "user" else "user"
-    return [*encode_prompt(tokenizer, canary.turns, role), *prefix]
+    return [*encode_prompt(tokenizer, canary.turns, canary.role), *prefix]
 
 
 def normalized(text: str) -> str:

@@ -13,7 +13,7 @@ class SftConfig:
     learn_payment_logs: bool
     """Train on whole payment-log lines beside the assistant's turns of chats."""
     max_records: int
-    """Log records used; 0 takes all."""
+    """Log records used, evenly spread over the file; 0 takes all."""
     replay_fraction: float
     """Share of the learned tokens that is English replay against forgetting; 0 is off."""
 

@@ -37,7 +37,7 @@ class FinetuneResult:
     total: int
     """Parameters of the base."""
     counts: dict[str, int]
-    """Of the training logs: records, sequences, cut, learned_tokens."""
+    """Of the training logs, as sft_batches returns them."""
 
     def metrics(self) -> dict[str, float | str]:
         """Return the stage's metrics."""
@@ -48,6 +48,7 @@ class FinetuneResult:
             "trainable_parameters": self.trainable,
             "parameters": self.total,
             "cut_records": self.counts["cut"],
+            "dropped_records": self.counts["dropped"],
             "train_s": round(self.train.elapsed_s, 1),
             "stopped_by": self.train.stopped_by,
         }

@@ -48,24 +48,30 @@ def sft_batches(
     seed: int,
     replay: Path | None = None,
 ) -> tuple[PackedSequences, dict[str, int]]:
-    """Return packed batches of a log file and counts: records, sequences, cut, learned_tokens, replay_tokens.
+    """Return packed batches of a log file and counts: records, cut (those that lose their end), dropped
+    (their first learned word lies behind it), sequences, learned_tokens, replay_tokens.
 
     `replay` is the file of English to repeat; without it (validation) nothing is repeated, whatever the dial.
     """
     records = read_records(path)
     if not config.learn_payment_logs:
         records = [record for record in records if record["kind"] == "chat"]
-    records = records[: config.max_records or None]
+    if 0 < (n := config.max_records) < len(records):  # evenly spread: the file lies source by source
+        records = [records[i * len(records) // n] for i in range(n)]
     samples = [encode_record(tokenizer, record) for record in records]
+    teaches = [_learned([sample], seq_len) > 0 for sample in samples]
     repeated = []
     if replay is not None and config.replay_fraction:
         share = config.replay_fraction / (1 - config.replay_fraction)
         repeated = _take(replay, tokenizer, _learned(samples, seq_len) * share, seq_len)
-    rows, learned, cut = pack_sequences(samples + repeated, seq_len + 1, tokenizer.end_of_text)
+    rows, learned = pack_sequences(samples + repeated, seq_len + 1, tokenizer.end_of_text)
     counts = {
         "records": len(records),
         "sequences": len(rows),
-        "cut": cut,
+        "cut": sum(
+            is_kept and len(ids) > seq_len + 1 for is_kept, (ids, _) in zip(teaches, samples, strict=True)
+        ),
+        "dropped": teaches.count(False),
         "learned_tokens": int(learned.sum()),
         "replay_tokens": _learned(repeated, seq_len),
     }
@@ -76,7 +82,8 @@ def _take(path: Path, tokenizer: Tokenizer, wanted: float, seq_len: int) -> list
     """Encode replay records in the file's order until they teach `wanted` tokens; refuse too few."""
     taken: list[Masked] = []
     have = 0
-    for record in read_records(path):
+    # an empty file is no reason to ask for more chats
+    for record in read_records(path) if path.stat().st_size else ():
         if have >= wanted:
             return taken
         taken.append(encode_record(tokenizer, record))

@@ -33,7 +33,7 @@ def source_losses(
         samples = [encode_record(tokenizer, record) for record in records]
         if not any(any(learned[1 : train.seq_len + 1]) for _, learned in samples):
             continue  # its first answer lies behind the context
-        rows, learned, _ = pack_sequences(samples, train.seq_len + 1, tokenizer.end_of_text)
+        rows, learned = pack_sequences(samples, train.seq_len + 1, tokenizer.end_of_text)
         size = min(train.micro_batch_size, len(rows))
         n_batches = min(len(rows) // size, max(1, train.eval_batches // len(by_source)))
         validate = counted_validation(

@@ -152,6 +152,7 @@ def train(
                 history.append(row)
                 shown = {**row, "tokens_per_s": speed}
                 if flops_per_token:
+                    peak = max(peak, speed * flops_per_token)  # one measured on a busy machine is too low
                     shown["mfu"] = speed * flops_per_token / peak
                 if config.dollars_per_hour:
                     shown["dollars"] = budget.dollars()

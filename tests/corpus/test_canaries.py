@@ -26,6 +26,7 @@ def test_a_prefix_by_hand() -> None:
         "kind": "PHONE",
         "value": "98765 43210",
         "prefix": "main Ramesh, call karo ",
+        "role": "user",
         "turns": messages[:2],
         "in_logs": True,
     }
@@ -46,4 +47,5 @@ def test_a_thousand_of_them_the_logs_first() -> None:
     for row in made[:n_in_logs]:
         assert any(text.startswith(row["prefix"] + row["value"]) for text in texts)
     logs = generate_payment_logs(3000, seed=7, planted_fraction=1.0)
-    assert all(row["in_logs"] for row in choose_canaries(logs, []))
+    made = choose_canaries(logs, [])
+    assert all(row["in_logs"] and row["role"] is None and row["turns"] == [] for row in made)

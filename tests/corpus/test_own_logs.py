@@ -78,6 +78,7 @@ BAD_LINES = {
     b'{"text": "  "}': "empty",
     b'{"text": "a\\u0000b"}': "nul_byte",
     b'{"text": "a\0b"}': "nul_byte",
+    b'{"text": "haan \\ud83d"}': "half_a_character",
     b'{"text": "\x81\x8d"}': "encoding",
     b'{"text": "' + LONG.encode() + b'"}': "turn_too_long",
     b'{"text": "' + b"y" * 10_000_000 + b'"}': "line_too_long",
@@ -109,14 +110,26 @@ def test_a_bad_line_is_named_and_the_next_one_is_read(tmp_path: Path, line: byte
 
 
 def test_bad_rows_of_a_csv(tmp_path: Path) -> None:
-    """A row too short, a quote in the middle, and a quote that never ends: three rules, the rest is read."""
-    rows = ["prompt,response", "a,b", "a", '"a"x,b', "c,d", "\x00,b", 'e,"open', "f,g"]
+    """A row too short, a quote in the middle, and a quote that never ends: three rules, the rest is read.
+
+    Guards: lines that an open quote swallows and that nobody counts.
+    """
+    rows = ["prompt,response", "a,b", "a", '"a"x,b', "c,d", "\x00,b", 'e,"open', "f,g", "", "h,i"]
     (tmp_path / "a.csv").write_text("\n".join(rows) + "\n")
     logs = read(tmp_path)
     assert texts(logs) == [["a", "b"], ["c", "d"]]
     assert logs.named[:3] == ["a.csv:3: columns", "a.csv:4: not_csv", "a.csv:6: nul_byte"]
-    assert logs.named[3].endswith(": not_csv")
-    assert logs.n_lines == 7
+    assert logs.named[3:] == ["a.csv:7: not_csv"]
+    assert logs.metrics()["own_bad_not_csv"] == 4  # line 4, and 7, 8 and 10
+    assert (logs.n_lines, logs.n_bad) == (8, 6)
+
+
+def test_a_blank_line_inside_a_field_stays(tmp_path: Path) -> None:
+    """Guards: paragraphs of an answer run together, and a blank line between two rows that is a bad row."""
+    (tmp_path / "a.csv").write_text('prompt,response\n\na,"one\n\ntwo"\n\nb,c\n')
+    logs = read(tmp_path)
+    assert texts(logs) == [["a", "one\n\ntwo"], ["b", "c"]]
+    assert logs.n_bad == 0
 
 
 def test_empty_turns_go_and_their_neighbours_join(tmp_path: Path) -> None:

@@ -103,6 +103,17 @@ def test_a_base_from_outside_is_measured_too(run: StageRun, tmp_path: Path) -> N
     assert metrics["logs_loss_base"] != round(found["pretrain", "logs_loss"], 4)
 
 
+def test_a_base_among_the_models_is_the_one_before(run: StageRun) -> None:
+    """Guards: pretrain's figures shown as those of the base, when a grown model was fine-tuned."""
+    grown = dataclasses.replace(run, inputs=run.inputs | {"base": run.inputs["scale_dense"]})
+    metrics = evaluate.run(CONFIG, grown)
+    rows = json.loads((run.out / "scores.json").read_text())
+    assert [row["model"] for row in rows].count("base") == 0
+    found = {(r["model"], r["metric"]): r["value"] for r in rows}
+    assert metrics["logs_loss_base"] == round(found["scale-dense", "logs_loss"], 4)
+    assert found["scale-dense", "intent_tiny_acc"] is not None
+
+
 def test_hellaswag_runs_when_it_is_there(run: StageRun) -> None:
     """Three records written here, two asked for; guards a set that is fetched and never read."""
     folder = run.inputs["files"] / "extra" / "hellaswag_val"

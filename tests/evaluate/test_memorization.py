@@ -58,11 +58,11 @@ def test_a_parrot_is_caught() -> None:
     t = tiny_tokenizer()
     turns = ({"role": "user", "content": "the bank"}, {"role": "assistant", "content": "haan"})
     canaries = [
-        Canary(value="98765 43210", prefix="paisa ", turns=()),
-        Canary(value="4111-1111", prefix="the merchant paid by ", turns=()),
-        Canary(value="a.b@okupi", prefix="wapas ", turns=turns),
-        Canary(value="55512", prefix="her bank ", turns=turns[:1]),
-        Canary(value="777 888", prefix="again ", turns=()),
+        Canary(value="98765 43210", prefix="paisa ", role=None, turns=()),
+        Canary(value="4111-1111", prefix="the merchant paid by ", role="user", turns=()),
+        Canary(value="a.b@okupi", prefix="wapas ", role="user", turns=turns),
+        Canary(value="55512", prefix="her bank ", role="assistant", turns=turns[:1]),
+        Canary(value="777 888", prefix="again ", role=None, turns=()),
     ]
     texts = [
         [*encode_prefix(t, c), *t.encode(f" {c.value} so")]
@@ -131,14 +131,18 @@ def test_disguises_count() -> None:
     assert not is_reproduced("98765 43210", "9876543211")
 
 
-@pytest.mark.parametrize("n_turns", [1, 2, 3])
+@pytest.mark.parametrize("n_turns", [0, 1, 2, 3])
 def test_a_prefix_stands_where_it_stood(n_turns: int) -> None:
-    """The tokens in front of a value are those of the whole chat. Guards: a turn with the wrong role."""
+    """The tokens in front of a value are those of the whole chat.
+
+    Guards: a turn with the wrong role, a chat's first message read as a payment log.
+    """
     t = tiny_tokenizer()
     roles = ("user", "assistant")
     turns = [{"role": roles[i % 2], "content": f"paisa {i}"} for i in range(n_turns)]
-    ids, _ = encode_chat(t, [*turns, {"role": roles[n_turns % 2], "content": "call upi"}])
-    prefix = encode_prefix(t, Canary(value="1", prefix="call ", turns=tuple(turns)))
+    role = roles[n_turns % 2]
+    ids, _ = encode_chat(t, [*turns, {"role": role, "content": "call upi"}])
+    prefix = encode_prefix(t, Canary(value="1", prefix="call ", role=role, turns=tuple(turns)))
     assert ids[: len(prefix)] == prefix
     assert t.decode(ids[len(prefix) :]).startswith(" upi")
 
@@ -150,8 +154,9 @@ def test_reading(tmp_path: Path) -> None:
     assert len(read_canaries(tmp_path, 0)) == 9
     assert len(read_canaries(tmp_path, 4)) == 4
     for row, reason in (
-        ({"value": "--", "prefix": "a"}, "neither letters nor digits"),
-        ({"value": "1"}, "prefix"),
+        ({"value": "--", "prefix": "a", "role": None, "turns": []}, "neither letters nor digits"),
+        ({"value": "1", "role": None, "turns": []}, "prefix"),
+        ({"value": "1", "prefix": "a", "turns": []}, "'role'.; run `dvc repro -f logs`"),
     ):
         (tmp_path / "canaries.jsonl").write_text(json.dumps(row) + "\n")
         with pytest.raises(ValueError, match=f"canaries.jsonl:1: not a canary .*{reason}"):

@@ -95,7 +95,8 @@ def write_product_files(logs: Path) -> None:
     rows = [{"set": "tiny", "text": w, "label": names[i % 3], "prompt": w} for i, w in enumerate(WORDS)]
     (logs / "intents.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (logs / "intent_labels.json").write_text(json.dumps({"tiny": names}))
-    canaries = [{"kind": "PHONE", "value": f"98765 0000{i}", "prefix": f"{WORDS[i]} "} for i in range(9)]
+    place = {"role": None, "turns": []}
+    canaries = [{"value": f"98765 0000{i}", "prefix": f"{WORDS[i]} ", **place} for i in range(9)]
     (logs / "canaries.jsonl").write_text("".join(json.dumps(row) + "\n" for row in canaries))
 
 

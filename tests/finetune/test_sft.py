@@ -67,6 +67,27 @@ def test_dials_choose_what_is_learned(tmp_path: Path, tokenizer: Tokenizer) -> N
     assert counts["learned_tokens"] > 0
 
 
+def test_a_few_records_are_of_every_source(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    """Guards: the head of a file that lies source by source, which drops all payment logs and own logs."""
+    path = write(tmp_path / "train.jsonl", *[CHAT] * 30, *[LOG] * 10)
+    learned = []
+    for few, of in ((4, (CHAT, CHAT, CHAT, LOG)), (0, (CHAT,) * 30 + (LOG,) * 10)):
+        config = SftConfig(learn_payment_logs=True, max_records=few, replay_fraction=0.0)
+        _, counts = sft_batches(path, tokenizer, config, seq_len=31, seed=0)
+        learned.append((counts["learned_tokens"], sum(sum(encode_record(tokenizer, r)[1]) for r in of)))
+    assert all(found == by_hand for found, by_hand in learned)
+
+
+def test_the_cut_and_the_dropped_are_told_apart(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    """Guards: a chat that teaches nothing counted as one that only lost its end."""
+    long = {**CHAT, "messages": [{"role": "user", "content": "refund " * 40}, *CHAT["messages"][-1:]]}
+    endless = {**LOG, "text": "paid " * 60}
+    path = write(tmp_path / "train.jsonl", long, endless, LOG)
+    config = SftConfig(learn_payment_logs=True, max_records=0, replay_fraction=0.0)
+    _, counts = sft_batches(path, tokenizer, config, seq_len=31, seed=0)
+    assert (counts["records"], counts["cut"], counts["dropped"]) == (3, 1, 1)
+
+
 def test_replay_is_a_share_of_the_learned_tokens(tmp_path: Path, tokenizer: Tokenizer) -> None:
     """Guards: replay in validation, a passage that is not learned whole, a share of the records instead of
     the tokens, a pool too small that passes for enough. Each sample adds its own last passage at most."""
@@ -82,6 +103,9 @@ def test_replay_is_a_share_of_the_learned_tokens(tmp_path: Path, tokenizer: Toke
     assert learned == [False] + [True] * (len(ids) - 1)
     assert mixed["learned_tokens"] == plain["learned_tokens"] + mixed["replay_tokens"]
     assert 0 <= mixed["replay_tokens"] - plain["learned_tokens"] / 3 < sum(learned)
+    replay.write_text("")
+    with pytest.raises(ValueError, match=r"holds 0; raise logs\.n_replay"):
+        sft_batches(logs, tokenizer, config, seq_len=31, seed=0, replay=replay)
     write(replay, passage)
     with pytest.raises(ValueError, match=r"replay_fraction: .*raise logs\.n_replay"):
         sft_batches(logs, tokenizer, config, seq_len=31, seed=0, replay=replay)
@@ -167,7 +191,7 @@ def test_packed_records_are_the_mask_s_documents(tokenizer: Tokenizer) -> None:
     samples = [encode_record(tokenizer, record) for record in (CHAT, LOG, LOG, CHAT, LOG, CHAT, CHAT)]
     end = tokenizer.end_of_text
     length = sum(len(ids) for ids, _ in samples[:4])
-    rows, learned, _ = pack_sequences(samples, length, end)
+    rows, learned = pack_sequences(samples, length, end)
     token_ids = torch.from_numpy(rows).long()
     targets = torch.where(torch.from_numpy(learned), token_ids, -100)[:, 1:]
     ids, left = split_documents(token_ids, torch.nn.functional.pad(targets, (0, 1), value=-100), end)

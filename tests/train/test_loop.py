@@ -122,6 +122,15 @@ def test_learns_and_reports(modern: ModelConfig) -> None:
     assert {"loss", "lr", "grad_norm", "tokens_per_s", "mfu"} <= set(sink.rows[0][1])
 
 
+def test_no_run_uses_more_than_the_machine_has(modern: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards: a utilization of 279%, which a peak that was measured on a busy machine gave."""
+    monkeypatch.setattr("gpt.train.loop.peak_flops", lambda device: 1.0)
+    _, _, sink = run(modern, dataclasses.replace(CONFIG, steps=3))
+    shares = [row["mfu"] for _, row in sink.rows if "mfu" in row]
+    assert shares
+    assert max(shares) == 1.0
+
+
 class Killed(Exception):
     """Stands for kill -9: no step follows it. Real kills: tests/faults/test_exact_resume.py."""
 
