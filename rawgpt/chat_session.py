@@ -107,8 +107,9 @@ class ChatSession:
         elif text:
             self.answer(text)
 
-    def answer(self, question: str) -> None:
-        """Answer, and remember both. Raises ValueError for a question that does not fit the context."""
+    def answer(self, question: str) -> bool:
+        """Answer, and remember both, unless Ctrl-C came before the first token; return whether they are
+        remembered. Raises ValueError for a question that does not fit the context."""
         n_dropped = self.conversation.n_dropped
         prompt_ids = self.conversation.prompt(question, self.sampling.max_tokens)
         if n_dropped == 0 and self.conversation.n_dropped:
@@ -116,7 +117,9 @@ class ChatSession:
                 f"(the chat outgrew the context of {self.context} tokens: the oldest exchanges are\n"
                 "forgotten until half of it is free, now and whenever it fills up again)"
             )
-        sampling, self.sampling = self.sampling, replace(self.sampling, seed=self.sampling.seed + 1)
+        sampling = self.sampling
+        next_seed = (sampling.seed + 1 + 2**63) % 2**64 - 2**63  # behind the largest follows the smallest
+        self.sampling = replace(sampling, seed=next_seed)
         stop_ids = frozenset(self.opened.tokenizer.special_tokens.values())
         request = self.engine.submit(prompt_ids, sampling, stop_ids=stop_ids)
         stream = PieceStream(self.opened.tokenizer)
@@ -137,6 +140,7 @@ class ChatSession:
             self.note("(stopped)" if reason is None else "(cut: --max-tokens, or the context is full)")
         if answer_ids:
             self.conversation.add(question, "".join(texts), answer_ids)
+        return bool(answer_ids)
 
     def _clear(self, rest: str) -> None:
         self.conversation.clear()
@@ -149,7 +153,13 @@ class ChatSession:
     def _retry(self, rest: str) -> None:
         if not self.conversation.exchanges:
             raise ValueError("/retry: nothing was asked yet")
-        self.answer(self.conversation.exchanges.pop().question)
+        last = self.conversation.exchanges.pop()
+        is_answered = False
+        try:
+            is_answered = self.answer(last.question)
+        finally:
+            if not is_answered:
+                self.conversation.exchanges.append(last)
 
     def _seed(self, text: str) -> None:
         try:

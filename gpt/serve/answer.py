@@ -1,7 +1,7 @@
 """From checked prompts to an HTTP response: jobs into the engines, pieces out, streamed or whole."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -18,7 +18,7 @@ from gpt.serve.errors import ApiError, invalid_value, refusing
 from gpt.serve.event_stream import EventStream, events
 from gpt.serve.reply import Reply
 from gpt.serve.schemas import GenerationRequest
-from gpt.serve.ticket import Indexed, Job
+from gpt.serve.ticket import Indexed, Job, Ticket
 
 T = TypeVar("T")
 NOTHING = Piece(text="", tokens=(), n_tokens=0, finish_reason="length")
@@ -80,18 +80,31 @@ async def answer(
     model: str,
     jobs: Sequence[Job],
     reply: Reply,
+    before: Callable[[Ticket], Coroutine[Any, Any, None]] | None = None,
 ) -> Response:
-    """Take places in the queue, then generate. No job means that there is nothing to generate."""
-    pieces, release = _nothing(reply.n_choices), _no_release
-    if jobs:
-        lane = engines.lanes[model]
-        try:
-            ticket = await engines.submit(lane, jobs)
-        except ValueError as error:
-            raise invalid_value(error) from error
-        # of a prompt's n texts the first: the others find in the cache what it put there
-        reply.cached_tokens = lambda: sum(job.n_cached_tokens for job in jobs[:: body.n])
-        pieces, release = ticket.pieces(), lambda: engines.release(lane, ticket)
+    """Take places in the queue, do what comes `before`, then generate. No job means that there is nothing to
+    generate."""
+    lane = engines.lanes[model]
+    ticket = engines.take(lane, reply.n_choices)
+
+    def release() -> None:
+        engines.release(lane, ticket)
+
+    try:
+        if before is not None:
+            async with asyncio.timeout_at(ticket.deadline_s):
+                await unless_client_leaves(request, before(ticket))
+        if jobs:
+            await engines.submit(lane, ticket, jobs)
+    except ValueError as error:
+        release()
+        raise invalid_value(error) from error
+    except BaseException:  # a cancelled task too: its places must not stay taken
+        release()
+        raise
+    # of a prompt's n texts the first: the others find in the cache what it put there
+    reply.cached_tokens = lambda: sum(job.n_cached_tokens for job in jobs[:: body.n])
+    pieces = ticket.pieces() if jobs else _nothing(reply.n_choices)
     if body.stream:
         content = events(reply, pieces, usage=body.stream_options.include_usage)
         return EventStream(content, release, engines.config.request_timeout_s)
@@ -111,10 +124,6 @@ async def _collect(pieces: AsyncIterator[list[Indexed]]) -> dict[int, list[Piece
 
 async def _nothing(n_choices: int) -> AsyncIterator[list[Indexed]]:
     yield [(index, NOTHING) for index in range(n_choices)]
-
-
-def _no_release() -> None:
-    pass
 
 
 async def unless_client_leaves(request: Request, work: Coroutine[Any, Any, T]) -> T:

@@ -29,6 +29,7 @@ from gpt.serve.limits import Limits
 from gpt.serve.metrics import CountRequests, Metrics
 from gpt.serve.playground import playground_routes
 from gpt.serve.schemas import COMPLETION_MAX_TOKENS, ChatRequest, CompletionRequest
+from gpt.serve.ticket import Ticket
 from gpt.tokenizer.chat_template import encode_prompt
 
 
@@ -86,16 +87,16 @@ def create_app(models: Sequence[OpenModel], config: ServeConfig) -> FastAPI:
         opened = named(body.model)
         prompts = await to_thread.run_sync(_completion_prompts, body, opened)
         check_request(body, prompts, opened, config)
-        max_tokens = COMPLETION_MAX_TOKENS if body.max_tokens is None else body.max_tokens
-        jobs = jobs_of(body, prompts, opened, max_tokens, body.logprobs or 0) if max_tokens else []
-        reply = CompletionReply(
-            opened,
-            prompts,
-            body.n,
-            wants_logprobs=body.logprobs is not None,
-            echoes=await echoes(body, prompts, opened) if body.echo else (),
-        )
-        return await answer(request, engines, body, opened.name, jobs, reply)
+        max_tokens = at_most(COMPLETION_MAX_TOKENS) if body.max_tokens is None else body.max_tokens
+        # the dials of an echo alone are checked too
+        jobs = jobs_of(body, prompts, opened, max_tokens or 1, body.logprobs or 0)
+        reply = CompletionReply(opened, prompts, body.n, wants_logprobs=body.logprobs is not None)
+
+        async def echo(ticket: Ticket) -> None:
+            reply.echoes = await echoes(body, prompts, opened, ticket)
+
+        before = echo if body.echo else None
+        return await answer(request, engines, body, opened.name, jobs if max_tokens else [], reply, before)
 
     @app.post("/v1/chat/completions")
     async def chat(body: ChatRequest, request: Request) -> Response:
@@ -104,21 +105,24 @@ def create_app(models: Sequence[OpenModel], config: ServeConfig) -> FastAPI:
         messages = [message.model_dump() for message in body.messages]
         prompt_ids = await to_thread.run_sync(refusing, encode_prompt, opened.tokenizer, messages)
         check_request(body, [prompt_ids], opened, config)
-        max_tokens = _room(opened) if body.asked_tokens is None else body.asked_tokens
+        context = opened.model.config.max_seq_len
+        max_tokens = at_most(context) if body.asked_tokens is None else body.asked_tokens
         jobs = jobs_of(body, [prompt_ids], opened, max_tokens, body.top_logprobs)
         reply = ChatReply(opened, [prompt_ids], body.n, wants_logprobs=body.logprobs)
         return await answer(request, engines, body, opened.name, jobs, reply)
 
-    def _room(opened: OpenModel) -> int:
-        """Return how many tokens a chat may have that says nothing of it."""
-        return min(opened.model.config.max_seq_len, config.max_tokens or opened.model.config.max_seq_len)
+    def at_most(n_tokens: int) -> int:
+        """Return how many tokens a text gets whose request says nothing of it."""
+        return n_tokens if config.max_tokens is None else min(n_tokens, config.max_tokens)
 
-    async def echoes(body: CompletionRequest, prompts: Sequence[list[int]], opened: OpenModel) -> list[Echo]:
+    async def echoes(
+        body: CompletionRequest, prompts: Sequence[list[int]], opened: OpenModel, ticket: Ticket
+    ) -> list[Echo]:
         """Return the prompts' echoes, made in the engines' thread: logprobs need the model."""
         made = []
         for prompt, prompt_ids in zip(body.prompt, prompts, strict=True):
             echo = partial(echo_of, prompt_ids=prompt_ids, n_alternatives=body.logprobs)
-            made.append(await engines.call(opened.name, echo) if prompt else NO_ECHO)
+            made.append(await engines.call(opened.name, echo, ticket) if prompt else NO_ECHO)
         return made
 
     return app

@@ -20,20 +20,15 @@ class CompletionReply(Reply):
     chunk_object = "text_completion"
 
     def __init__(
-        self,
-        model: OpenModel,
-        prompts: Sequence[Sequence[int]],
-        n: int,
-        *,
-        wants_logprobs: bool,
-        echoes: Sequence[Echo] = (),
+        self, model: OpenModel, prompts: Sequence[Sequence[int]], n: int, *, wants_logprobs: bool
     ) -> None:
         super().__init__(model, prompts, n, wants_logprobs=wants_logprobs)
-        self._echoes = echoes
+        self.echoes: Sequence[Echo] = ()
+        """One for each prompt, set before anything is said, where they are wanted."""
 
     def opening(self) -> list[dict[str, Any]]:
         """Return the prompts themselves, where they are echoed."""
-        if not self._echoes:
+        if not self.echoes:
             return []
         choices = [self._choice(index, *self._echo(index), None) for index in range(self.n_choices)]
         return [self.envelope(self.chunk_object, [choice]) for choice in choices]
@@ -61,9 +56,9 @@ class CompletionReply(Reply):
 
     def _echo(self, index: int) -> tuple[str, Logprobs | None]:
         """Return what stands in front of a choice's own text, and its entries when they are wanted."""
-        if not self._echoes:
+        if not self.echoes:
             return "", self._logprobs([], 0) if self.wants_logprobs else None
-        echo = self._echoes[index * len(self._echoes) // self.n_choices]
+        echo = self.echoes[index * len(self.echoes) // self.n_choices]
         if not self.wants_logprobs:
             return echo.text, None
         entries = self._logprobs(echo.tokens, 0)

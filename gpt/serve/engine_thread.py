@@ -46,35 +46,37 @@ class EngineThread:
         """Whether the thread has ended without being told to."""
         return self._is_over and not self._is_closed
 
-    async def submit(self, lane: Lane, jobs: Sequence[Job]) -> Ticket:
-        """Take a place for each job and hand them in; returns when the engine has accepted them.
-
-        Raises ApiError 429 when the queue is full and 503 when the thread is dead, ValueError as the engine.
-        """
+    def take(self, lane: Lane, n: int) -> Ticket:
+        """Take places for n texts, to be released; the time limit begins. Raises ApiError 429 when the queue
+        is full."""
         room = self.config.max_running + self.config.max_waiting
-        if lane.n_taken and lane.n_taken + len(jobs) > room:
+        if lane.n_taken and lane.n_taken + n > room:
             raise ApiError(
                 429,
-                f"{lane.n_taken} of {room} places are taken and this needs {len(jobs)}; try again later",
+                f"{lane.n_taken} of {room} places are taken and this needs {n}; try again later",
                 code="queue_full",
                 headers={"Retry-After": str(self.config.retry_after_s)},
             )
-        lane.n_taken += len(jobs)
+        lane.n_taken += n
 
         def give_back(n: int) -> None:
             lane.n_taken -= n
 
         deadline_s = asyncio.get_running_loop().time() + self.config.request_timeout_s
-        ticket = Ticket(jobs=jobs, deadline_s=deadline_s, give_back=give_back)
+        ticket = Ticket(n_open=n, deadline_s=deadline_s, give_back=give_back)
+        self.tickets.add(ticket)
+        return ticket
+
+    async def submit(self, lane: Lane, ticket: Ticket, jobs: Sequence[Job]) -> None:
+        """Hand in a job for each place of a ticket; returns when the engine has accepted them.
+
+        Raises ApiError 503 when the thread is dead, ValueError as the engine.
+        """
+        assert len(jobs) == ticket.n_open, "a job without a place"
+        ticket.jobs = jobs
         for job in jobs:
             job.last_s = time.monotonic()
-        self.tickets.add(ticket)
-        try:
-            await self._do(lambda: lane.submit(ticket))
-        except BaseException:  # a cancelled task too: its place must not stay taken
-            self.release(lane, ticket)
-            raise
-        return ticket
+        await self._do(lambda: lane.submit(ticket))
 
     def release(self, lane: Lane, ticket: Ticket) -> None:
         """Give a ticket back; what it has running leaves the engine before the next step."""
@@ -83,12 +85,14 @@ class EngineThread:
             ticket.release()
             self._inbox.put(lambda: lane.cancel(ticket))
 
-    async def call(self, name: str, function: Callable[[OpenModel], T]) -> T:
+    async def call(self, name: str, function: Callable[[OpenModel], T], ticket: Ticket | None = None) -> T:
         """Run a function of a model between two steps, with its adapter switched on: the way to use one
-        beside its engine. It should be short: everybody waits for it."""
+        beside its engine. It should be short: everybody waits for it. The fault of a ticket comes instead."""
         lane = self.lanes[name]
 
         def switched() -> T:
+            if ticket is not None and ticket.fault is not None:
+                raise ticket.fault
             lane.switch()
             return function(lane.opened)
 
@@ -142,14 +146,16 @@ class EngineThread:
             self._refuse_inbox()
 
     def _take_in(self) -> None:
-        """Do what waits in the inbox; sleep there when there is nothing else to do."""
+        """Do what waits in the inbox; sleep there when there is nothing else to do.
+
+        What comes in meanwhile waits for the next step: clients that ask on and on would let none come.
+        """
         if not any(lane.engine.has_work for lane in self.lanes.values()):
             self._inbox.get()()
-        while not self._is_closed:
-            try:
-                self._inbox.get_nowait()()
-            except queue.Empty:
+        for _ in range(self._inbox.qsize()):
+            if self._is_closed:
                 return
+            self._inbox.get_nowait()()
 
     def _step(self, lane: Lane) -> None:
         lane.switch()

@@ -66,8 +66,9 @@ async def _one_token_each(engines: EngineThread) -> None:
             stream=PieceStream(tokenizer),
             n_alternatives=0,
         )
-        ticket = await engines.submit(lane, [job])
+        ticket = engines.take(lane, 1)
         try:
+            await engines.submit(lane, ticket, [job])
             async for _ in ticket.pieces():
                 pass
         finally:

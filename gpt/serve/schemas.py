@@ -26,11 +26,16 @@ UNSUPPORTED: dict[str, Any] = {
     "frequency_penalty": 0,
     "logit_bias": {},
     "tools": [],
+    "tool_choice": "none",
+    "modalities": ["text"],
+    "service_tier": "auto",
     "response_format": {"type": "text"},
 }
 """Keys of OpenAI's requests that do nothing here, with the value that asks for nothing."""
-LABELS = ("user", "metadata", "store")
-"""Keys that never change an answer."""
+UNSUPPORTED_OF_MESSAGES: dict[str, Any] = {"tool_calls": [], "annotations": []}
+"""The same of a chat's turns: an assistant's may come back as a client got it, from here or elsewhere."""
+LABELS = ("user", "metadata", "store", "parallel_tool_calls")
+"""Keys that never change an answer; the last says how tools are called, and there are none."""
 COMPLETION_MAX_TOKENS = 16
 MAX_STOPS = 4
 MAX_STOP_CHARS = 256
@@ -47,6 +52,15 @@ def _whole_unicode(text: str) -> str:
 
 
 Text = Annotated[str, AfterValidator(_whole_unicode)]
+
+
+def _asking(body: dict[Any, Any], unsupported: dict[str, Any]) -> dict[Any, Any]:
+    """Return a body without the keys that ask for nothing; raises ValueError for one that asks in vain."""
+    body = {key: value for key, value in body.items() if value is not None}
+    for key in unsupported.keys() & body.keys():
+        if body.pop(key) != unsupported[key]:
+            raise ValueError(f"{key}: this server does not support it; leave it out")
+    return body
 
 
 class StreamOptions(BaseModel):
@@ -80,11 +94,7 @@ class GenerationRequest(BaseModel):
     def _drop_what_asks_for_nothing(cls, body: Any) -> Any:
         if not isinstance(body, dict):
             raise ValueError("the body must be a JSON object")
-        body = {key: value for key, value in body.items() if value is not None and key not in LABELS}
-        for key in UNSUPPORTED.keys() & body.keys():
-            if body.pop(key) != UNSUPPORTED[key]:
-                raise ValueError(f"{key}: this server does not support it; leave it out")
-        return body
+        return _asking({key: value for key, value in body.items() if key not in LABELS}, UNSUPPORTED)
 
     @field_validator("stop", mode="before")
     @classmethod
@@ -153,12 +163,42 @@ def _are_ids(prompt: Any) -> bool:
     return isinstance(prompt, list) and all(type(i) is int for i in prompt)
 
 
+def _text_of_part(part: Any) -> str:
+    if isinstance(part, dict) and part.get("type") == "text":
+        if part.keys() == {"type", "text"} and isinstance(part["text"], str):
+            return part["text"]
+    elif isinstance(part, dict) and isinstance(part.get("type"), str):
+        raise ValueError(f"a part of type {part['type'][:40]!r} cannot be read here; send text alone")
+    raise ValueError('a string or a list of {"type": "text", "text": ...} is expected')
+
+
 class Message(BaseModel):
     """One turn of a chat."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
     role: Literal["system", "user", "assistant"]
+    """`developer`, the newer name of `system`, may be sent for it."""
     content: Text
+    """May be sent as a list of parts, {"type": "text", "text": ...} each."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_what_asks_for_nothing(cls, message: Any) -> Any:
+        if not isinstance(message, dict):
+            return message
+        if message.get("name") is not None:
+            raise ValueError("name: no model here is shown it; leave it out, or write it into the content")
+        return _asking(message, UNSUPPORTED_OF_MESSAGES)
+
+    @field_validator("role", mode="before")
+    @classmethod
+    def _system_by_its_newer_name(cls, role: Any) -> Any:
+        return "system" if role == "developer" else role
+
+    @field_validator("content", mode="before")
+    @classmethod
+    def _parts_joined(cls, content: Any) -> Any:
+        return "".join(map(_text_of_part, content)) if isinstance(content, list) else content
 
 
 class ChatRequest(GenerationRequest):

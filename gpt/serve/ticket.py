@@ -33,22 +33,20 @@ class Job:
 
 @dataclass(kw_only=True, slots=True, eq=False)
 class Ticket:
-    """The jobs of one request. Whoever gets one releases it, whatever happens."""
+    """The places and the jobs of one request. Whoever gets one releases it, whatever happens."""
 
-    jobs: Sequence[Job]
+    n_open: int
+    """Places that it holds: one for each text that has not ended."""
     deadline_s: float
     """On the loop's clock."""
     give_back: Callable[[int], None]
     """Frees so many places in the queue."""
+    jobs: Sequence[Job] = ()
+    """None until they are handed in, and none ever where a prompt is only echoed."""
     loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
     fault: Exception | None = None
-    n_open: int = field(init=False)
-    """Jobs that hold a place."""
     _ready: list[Indexed] = field(default_factory=list)
     _news: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def __post_init__(self) -> None:
-        self.n_open = len(self.jobs)
 
     def deliver(self, pieces: Sequence[Indexed]) -> None:
         """Take what a step made; a text's last piece frees its place at once, however slow its reader is."""

@@ -1,17 +1,9 @@
-"""`rawgpt chat`: scripted sessions through a pipe and on a pseudo-terminal."""
+"""`rawgpt chat`: scripted sessions through a pipe."""
 
-import fcntl
 import io
 import json
-import os
-import pty
-import re
-import select
 import signal
-import subprocess
 import sys
-import termios
-import time
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +24,6 @@ from rawgpt.chat_session import HELP
 from rawgpt.main import run
 from tests.generate.tiny_checkpoint import save_tiny
 
-ROOT = Path(__file__).parents[2]
 LINE = ["chat", "--seed", "5", "--max-tokens", "6"]
 
 
@@ -99,6 +90,38 @@ def test_retry_asks_anew_and_seed_repeats(talk: Talk) -> None:
     (first, second, third), alone = out.splitlines(), talk("hi")[1]
     assert first + "\n" == third + "\n" == alone
     assert second != first
+
+
+def test_a_retry_that_fails_loses_nothing(talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards: an exchange that is gone when it cannot be asked again, or Ctrl-C comes before its first
+    token."""
+    code, out, err = talk("hi", f"/system {'a' * 200}", "/retry", "/system", "/retry")
+    assert (code, "shorten it" in err) == (1, True)
+    assert out == talk("hi", "/retry")[1]
+    step, n_answers = BatchEngine.step, 0
+
+    def interrupted(self: BatchEngine) -> list[tuple[Request, Step]]:
+        nonlocal n_answers
+        n_answers += not any(request.token_ids for request in self.running)
+        if n_answers != 2:
+            return step(self)
+        signal.raise_signal(signal.SIGINT)
+        return []
+
+    monkeypatch.setattr(BatchEngine, "step", interrupted)
+    code, out, err = talk("hi", "/retry", "/seed 6", "/retry")
+    monkeypatch.setattr(BatchEngine, "step", step)
+    assert (code, err.split("\n")[1]) == (0, "(stopped)")
+    assert out.replace("\n\n", "\n") == talk("hi", "/retry")[1]
+
+
+def test_behind_the_largest_seed_follows_the_smallest(talk: Talk) -> None:
+    """Guards: a seed that is let in and then ends the first question."""
+    largest = ["chat", "--seed", str(2**63 - 1), "--max-tokens", "6"]
+    code, out, _ = talk("hi", "hi", argv=largest)
+    assert code == 0
+    assert out == talk("hi", f"/seed {-(2**63)}", "hi", argv=largest)[1]
+    assert out != talk("hi", "/seed 7", "hi", argv=largest)[1]
 
 
 def test_system_and_slashes(talk: Talk) -> None:
@@ -215,68 +238,3 @@ def test_a_turn_computes_its_own_tokens_only(
 def test_help_fits_a_terminal() -> None:
     """Guards: lines of our own that a terminal of 80 columns breaks."""
     assert max(len(line) for line in HELP.splitlines()) <= 80
-
-
-def _as_on_a_terminal() -> None:
-    """Ctrl-C comes from a controlling terminal, and is not ignored, as whatever a shell put behind `&` is."""
-    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-def test_a_session_on_a_terminal(tmp_path: Path, modern: ModelConfig, tokenizer: Tokenizer) -> None:
-    """Guards: Ctrl-C that ends the program, Ctrl-D that does not, lines of ours beyond 80 columns."""
-    save_tiny(tmp_path / "models/finetune/checkpoint", modern, tokenizer, max_seq_len=4096, never_stops=True)
-    terminal, theirs = pty.openpty()
-    command = [
-        sys.executable,
-        "-m",
-        "rawgpt",
-        "chat",
-        "--max-tokens",
-        "4000",
-        "--seed",
-        "1",
-        "--temperature",
-        "0",
-    ]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TERM": "dumb"}
-    process = subprocess.Popen(
-        command,
-        cwd=tmp_path,
-        env=environment,
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        start_new_session=True,
-        preexec_fn=_as_on_a_terminal,
-    )
-    os.close(theirs)
-    seen = ""
-
-    def expect(pattern: str) -> None:
-        nonlocal seen
-        end = time.monotonic() + 60
-        while not re.search(pattern, seen):
-            assert time.monotonic() < end, f"{pattern!r} never came: {seen[-500:]!r}"
-            if select.select([terminal], [], [], 0.2)[0]:
-                seen += os.read(terminal, 4096).decode("utf-8", "replace")
-        seen = re.split(pattern, seen, maxsplit=1)[-1]
-
-    try:
-        expect(r"finetune: context 4096 tokens, seed 1; /help helps")
-        expect("> ")
-        os.write(terminal, b"hi\n")
-        expect(r"hi\r\n(?s:.{20})")  # it speaks
-        os.write(terminal, b"\x03")
-        expect(r"\(stopped\)")
-        expect("> ")
-        os.write(terminal, b"\x03")
-        expect("ends the chat")
-        os.write(terminal, b"/help\n")
-        expect("Ctrl-C stops an answer")
-        os.write(terminal, b"\x04")
-        assert process.wait(20) == 0
-    finally:
-        process.kill()
-        process.wait()
-        os.close(terminal)

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -226,6 +227,39 @@ def test_an_answer_that_takes_too_long_is_ended(endless: OpenModel) -> None:
             await until(lambda: n_inside(app) == 0)
 
     asyncio.run(scene())
+
+
+def test_commands_that_never_end_starve_no_text(endless: OpenModel) -> None:
+    """Guards: an inbox that is taken in until it is empty, which beside four clients that echo it never is.
+    Each command here leaves another behind, so between two steps there may be one of them and no more."""
+    n_commands, at_steps = 0, []
+
+    async def scene() -> None:
+        async with serving(endless) as app:
+            engines, engine, is_over = app.state.engines, engine_of(app), False
+            real_step = engine.step
+
+            def watched() -> Any:
+                at_steps.append(n_commands)
+                return real_step()
+
+            def again() -> None:
+                nonlocal n_commands
+                n_commands += 1
+                if not is_over and n_commands < 100_000:  # an end for the thread that this test is to catch
+                    engines._inbox.put(again)
+
+            engine.step = watched
+            running = Caller(app, stream=True, **LONG | {"max_tokens": 80})
+            await until(lambda: running.events)
+            engines._inbox.put(again)
+            await running.end()
+            is_over = True
+            assert running.status == 200
+
+    asyncio.run(scene())
+    assert max(at_steps) > 0
+    assert max(later - sooner for sooner, later in pairwise(at_steps)) == 1
 
 
 def test_a_function_runs_beside_the_engine(endless: OpenModel) -> None:

@@ -75,6 +75,19 @@ def test_chat(client: openai.OpenAI) -> None:
     assert text == whole.choices[0].message.content
 
 
+def test_a_chat_of_several_turns(client: openai.OpenAI) -> None:
+    """The loop of every tutorial: an answer's message goes back as it came, keys that are null included."""
+    messages: list[object] = [{"role": "user", "content": "hi"}]
+    asked = {"model": "pretrain", "max_tokens": 5, "seed": 2}
+    first = client.chat.completions.create(messages=messages, **asked)  # type: ignore[call-overload]
+    messages += [first.choices[0].message, {"role": "user", "content": "and"}]
+    second = client.chat.completions.create(messages=messages, **asked)  # type: ignore[call-overload]
+    plain = [{"role": "assistant", "content": first.choices[0].message.content}]
+    again = client.chat.completions.create(messages=[messages[0], *plain, messages[2]], **asked)  # type: ignore[call-overload]
+    assert second.choices == again.choices
+    assert second.usage.prompt_tokens == again.usage.prompt_tokens > first.usage.prompt_tokens
+
+
 def test_several_texts(client: openai.OpenAI) -> None:
     """The same of n: choices by index, whole and streamed, in both shapes."""
     asked = {"model": "pretrain", "max_tokens": 6, "seed": 3, "n": 3}

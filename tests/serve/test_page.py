@@ -113,6 +113,22 @@ def test_stop_aborts_the_request(page: Page, script: Script) -> None:
     assert script.asked[3][0]["messages"] == script.asked[2][0]["messages"]
 
 
+def test_clear_while_an_answer_streams(page: Page, script: Script) -> None:
+    """Guards: a cleared question that the next request sends, because its aborted answer came after."""
+    script.say("half")
+    script.hangs = True
+    page.fill("#chat-text", "secret")
+    page.press("Enter", 13, "\r")
+    page.wait(f"document.querySelector('{ANSWER}').textContent === 'half'")
+    page.click("#chat-clear")
+    assert script.left.wait(30)
+    page.wait(IDLE)
+    assert page.run("document.querySelector('#chat-retry').disabled")
+    script.hangs = False
+    ask(page, "anew")
+    assert script.asked[1][0]["messages"] == [{"role": "user", "content": "anew"}]
+
+
 def test_errors_are_words(browser: Browser, url: str, script: Script) -> None:
     """Guards: a silence, `[object Object]` or a half answer that looks whole."""
     script.say("half")

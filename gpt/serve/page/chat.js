@@ -88,7 +88,7 @@ async function ask(question) {
   } while (isChat && forgetOldest(error, answer, notice));
   answer.error.before(answer.stats);
   scrollDown(false);
-  turns.push(turn);
+  if (node.isConnected) turns.push(turn); // else the chat was cleared meanwhile
   running = null;
   showState();
 }
