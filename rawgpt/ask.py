@@ -3,6 +3,7 @@
 import hashlib
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,8 +22,13 @@ def ask(
     chunk_tokens: Annotated[int, Option(help="Most tokens of a passage.")] = 160,
     passages: Annotated[int, Option(help="Most passages that the model reads.")] = 3,
     min_coverage: Annotated[
-        float, Option(help="Say `I do not know` below this share of the question; 0 never.")
-    ] = 0.15,
+        float | None,
+        Option(
+            help="Say `I do not know` below this share of the question, 0..1; 0 never. By default 0.15, and "
+            "of fewer than 50 passages only where none shares anything with the question.",
+            show_default=False,
+        ),
+    ] = None,
     max_tokens: Annotated[int, Option(help="Most tokens of the answer.")] = 32,
     max_mb: Annotated[float, Option(help="Most text, in million characters.")] = 16.0,
     device: Annotated[str, Option(help="cpu, cuda or mps.")] = "cpu",
@@ -35,12 +41,16 @@ def ask(
     Example: `rawgpt ask "How long does a refund take?" --documents my_notes --model smollm2-135m`
     """
     from gpt.config import from_mapping
-    from gpt.rag.config import AnswerConfig, ChunkConfig, IndexConfig
+    from gpt.rag.config import MIN_COVERAGE, AnswerConfig, ChunkConfig, IndexConfig, default_min_coverage
 
     chunk = ChunkConfig(max_tokens=chunk_tokens, overlap_tokens=chunk_tokens // 8)
     dials = {"embedding": embedding, "ranking": ranking, "kind": kind, "max_mb": max_mb}
     index_config = from_mapping(IndexConfig, dials, "ask")
-    answer_config = AnswerConfig(n_passages=passages, min_coverage=min_coverage, max_tokens=max_tokens)
+    answer_config = AnswerConfig(
+        n_passages=passages,
+        min_coverage=MIN_COVERAGE if min_coverage is None else min_coverage,
+        max_tokens=max_tokens,
+    )
     if not question.strip():
         raise ValueError("question: it is empty; ask something")
     from gpt.rag.passages import read_folder
@@ -57,21 +67,45 @@ def ask(
         print(
             f"{folder}: {len(ready.passages):,} passages of {len(texts):,} documents ({why})", file=sys.stderr
         )
+    if min_coverage is None:
+        answer_config = replace(answer_config, min_coverage=default_min_coverage(len(ready.passages)))
     made = answer(question, ready, opened, answer_config)
+    why_unknown = "" if made.is_known else _why_unknown(made.coverage, answer_config.min_coverage)
     if as_json:
-        print(json.dumps(_as_json(question, made, opened.name), ensure_ascii=False))
+        print(json.dumps(_as_json(question, made, opened.name, why_unknown), ensure_ascii=False))
         return 0
     print(made.text or "(the model's answer is empty)")
     for cited in made.citations:
         place = f"{cited.passage.document}:{cited.passage.line}, characters {cited.start}-{cited.end}"
         print(f"  [{cited.number}] {place} ({cited.found_by})")
         print(f"      {' '.join(cited.quote.split())}")
-    if not made.citations:
+    if why_unknown:
+        print(f"  {why_unknown}")
+    elif not made.citations:
         print("  no citation: no passage holds this")
-    print("passages read:" if made.is_known else "nearest passages, not read:")
-    for number, found in enumerate(made.found, 1):
-        print(f"  [{number}] {found.passage.place}, {100 * found.coverage:.0f} % of the question")
+    numbered = made.numbered()
+    if made.read:
+        print("passages read:")
+    for number, found in numbered[: len(made.read)]:
+        print(f"  [{number}] {_described(found)}")
+    if len(numbered) > len(made.read):
+        print(
+            "found, not read: no room in the model's context:" if made.read else "nearest passages, not read:"
+        )
+    for _, found in numbered[len(made.read) :]:
+        print(f"  - {_described(found)}")
     return 0
+
+
+def _described(found: Any) -> str:
+    return f"{found.passage.place}, {100 * found.coverage:.0f} % of the question"
+
+
+def _why_unknown(coverage: float, threshold: float) -> str:
+    """Say why no model was asked, and what to type."""
+    why = f"the nearest passage holds {100 * coverage:.1f} % of the question's weight, "
+    why += f"less than {100 * threshold:g} %" if coverage else "not a word of it, nor a piece of one"
+    return f"{why}; to ask the model all the same: --min-coverage 0"
 
 
 def _folder_of(documents: Path) -> Path:
@@ -82,7 +116,7 @@ def _folder_of(documents: Path) -> Path:
     return CACHE_DIR / "rag" / f"{place.name}-{hashlib.sha256(str(place).encode()).hexdigest()[:12]}"
 
 
-def _as_json(question: str, made: Any, model: str) -> dict[str, Any]:
+def _as_json(question: str, made: Any, model: str, why_unknown: str) -> dict[str, Any]:
     """Return the answer for machines."""
     from gpt.rag.illustrate import citations_of
 
@@ -90,10 +124,12 @@ def _as_json(question: str, made: Any, model: str) -> dict[str, Any]:
         "question": question,
         "answer": made.text,
         "is_known": made.is_known,
+        "why_unknown": why_unknown,
         "model": model,
         "citations": citations_of(made),
         "passages": [
             {
+                "number": number,
                 "document": found.passage.document,
                 "line": found.passage.line,
                 "start": found.passage.start,
@@ -101,6 +137,6 @@ def _as_json(question: str, made: Any, model: str) -> dict[str, Any]:
                 "coverage": round(found.coverage, 4),
                 "text": found.passage.text,
             }
-            for found in made.found
+            for number, found in made.numbered()
         ],
     }

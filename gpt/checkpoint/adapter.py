@@ -16,7 +16,8 @@ from gpt.checkpoint.atomic import atomic_folder
 from gpt.checkpoint.manifest import check_manifest
 from gpt.checkpoint.safetensors import read_safetensors, write_safetensors
 
-FORMAT = "rawgpt-adapter-1"
+FORMAT = "rawgpt-adapter-2"
+"""1 named no base and no precision: what is in such a folder cannot be opened by itself."""
 WEIGHTS = "adapter.safetensors"
 
 
@@ -70,7 +71,10 @@ def open_adapter(folder: Path) -> Adapter:
     sha256 = check_manifest(folder)
     info = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     if info.get("format") != FORMAT:
-        raise ValueError(f"{folder}/config.json: format {info.get('format')!r}, {FORMAT!r} is expected")
+        raise ValueError(
+            f"{folder}/config.json: format {info.get('format')!r}, {FORMAT!r} is expected; "
+            "train it again: `dvc repro finetune`"
+        )
     return Adapter(
         folder=folder,
         sha256=sha256,

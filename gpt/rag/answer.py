@@ -10,11 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import regex
+
 from gpt.catalog.open_model import OpenModel
 from gpt.generate.config import SamplingConfig
 from gpt.generate.generate_text import generate_text
 from gpt.rag.config import AnswerConfig
-from gpt.rag.features import words
+from gpt.rag.features import LETTERS, WORD, words
 from gpt.rag.index import Found, Index
 from gpt.rag.passages import Passage
 from gpt.rag.prompt import Prompt, make_prompt
@@ -51,6 +53,18 @@ class Answer:
     citations: tuple[Citation, ...]
     found: tuple[Found, ...]
     """What retrieval handed over, best first."""
+    read: tuple[Found, ...]
+    """Those of them that the prompt held: numbered from 1, as the citations are."""
+
+    @property
+    def coverage(self) -> float:
+        """The most of the question's weight that one passage holds, 0..1."""
+        return max((one.coverage for one in self.found), default=0.0)
+
+    def numbered(self) -> list[tuple[int | None, Found]]:
+        """Return each passage found with its number in the prompt; those not read behind, without one."""
+        unread = [(None, one) for one in self.found if one not in self.read]
+        return [*enumerate(self.read, 1), *unread]
 
 
 def answer(question: str, index: Index, opened: OpenModel, config: AnswerConfig) -> Answer:
@@ -58,13 +72,20 @@ def answer(question: str, index: Index, opened: OpenModel, config: AnswerConfig)
     if not question.strip():
         raise ValueError("question: it is empty; ask something")
     found = tuple(index.search(question, config.n_passages))
-    if max((one.coverage for one in found), default=0.0) < config.min_coverage:
-        return Answer(text=UNKNOWN, is_known=False, citations=(), found=found)
+    unknown = Answer(text=UNKNOWN, is_known=False, citations=(), found=found, read=())
+    if unknown.coverage < config.min_coverage:
+        return unknown
     prompt = make_prompt(
         opened.tokenizer, question, [f.passage for f in found], config, opened.model.config.max_seq_len
     )
     text = generate_answer(opened, prompt, config)
-    return Answer(text=text, is_known=True, citations=cite(text, prompt.passages), found=found)
+    return Answer(
+        text=text,
+        is_known=True,
+        citations=cite(text, prompt.passages),
+        found=found,
+        read=tuple(one for one in found if one.passage in prompt.passages),
+    )
 
 
 def generate_answer(opened: OpenModel, prompt: Prompt, config: AnswerConfig) -> str:
@@ -106,9 +127,10 @@ def _citation(
 def _find(text: str, passage: Passage) -> tuple[int, int] | None:
     """Return where a passage holds the words of a text, in characters of the document: case, punctuation and
     white space between words aside. None where it does not, or the text has no word."""
-    own = re.findall(r"\w+", text)
+    own = WORD.findall(text)
     if not own:
         return None
-    pattern = r"(?<!\w)" + r"\W+".join(map(re.escape, own)) + r"(?!\w)"
-    match = re.search(pattern, passage.text, re.IGNORECASE)
+    between = f"[^{LETTERS}]+"
+    pattern = f"(?<![{LETTERS}])" + between.join(map(regex.escape, own)) + f"(?![{LETTERS}])"
+    match = regex.search(pattern, passage.text, regex.IGNORECASE)
     return (passage.start + match.start(), passage.start + match.end()) if match else None

@@ -1,9 +1,17 @@
 """The dials of retrieval. Standard library only, so that a DVC dep on them stays cheap."""
 
+import sys
 from dataclasses import dataclass
 from typing import Literal
 
 Ranking = Literal["dense", "bm25", "rerank", "fusion"]
+MIN_COVERAGE = 0.15
+"""The share of a question's weight that the best of many passages must hold."""
+FEW_PASSAGES = 50
+"""In fewer, most of a question's small words stand nowhere and weigh the most, and a word of every passage
+weighs almost nothing: coverage says little, and a threshold refuses what is there."""
+ANYTHING = sys.float_info.min
+"""The least coverage that is not 0."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,7 +77,7 @@ class AnswerConfig:
 
     n_passages: int = 3
     """Most passages in the prompt; fewer where the context ends."""
-    min_coverage: float = 0.15
+    min_coverage: float = MIN_COVERAGE
     """Below this share of the question's weight found in the best passage the answer is that there is none;
     0 always answers."""
     max_tokens: int = 24
@@ -84,6 +92,12 @@ class AnswerConfig:
             raise ValueError(f"min_coverage: 0..1 is needed, got {self.min_coverage}")
         if self.max_tokens < 1:
             raise ValueError(f"max_tokens: at least 1 is needed, got {self.max_tokens}")
+
+
+def default_min_coverage(n_passages: int) -> float:
+    """Return the threshold for an index of n passages where nobody named one: of few, only what shares
+    nothing with the question is refused."""
+    return ANYTHING if n_passages < FEW_PASSAGES else MIN_COVERAGE
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -11,8 +11,10 @@ from functools import lru_cache
 import numpy as np
 import regex
 
-WORD = regex.compile(r"[\p{L}\p{M}\p{N}]+")
-"""Letters, marks and digits: Python's own \\w would cut a Hindi word at its vowel signs."""
+LETTERS = r"\p{L}\p{M}\p{N}"
+"""What words are made of: letters, marks, digits. Python's own \\w would cut a Hindi word at its vowel
+signs."""
+WORD = regex.compile(f"[{LETTERS}]+")
 
 
 def words(text: str) -> list[str]:

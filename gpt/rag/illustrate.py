@@ -117,12 +117,13 @@ def _example(question: Question, index: Index, opened: OpenModel, config: RagCon
         "is_known": made.is_known,
         "passages": [
             {
+                "number": number,
                 "place": found.passage.place,
                 "text": found.passage.text,
                 "coverage": round(found.coverage, 4),
                 "is_right": is_right(found.passage, question),
             }
-            for found in made.found
+            for number, found in made.numbered()
         ],
         "citations": citations_of(made),
     }

@@ -1,5 +1,6 @@
 """open_model on an adapter: base and adapter together, the wrong base, several on one."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from gpt.adapters.lora import adapter_names, inject_lora, lora_tensors, merge_lo
 from gpt.adapters.switch import use_adapters
 from gpt.catalog.open_model import add_adapter, open_model
 from gpt.checkpoint.adapter import save_adapter
+from gpt.checkpoint.manifest import write_manifest
 from gpt.config import to_dict
 from gpt.model.config import ModelConfig
 from gpt.model.transformer import Transformer
@@ -68,6 +70,18 @@ def test_a_stage_that_keeps_its_adapter_apart(root: Path) -> None:
     opened = open_model("finetune", root=root)
     assert opened.name == "finetune"
     assert (opened.model(IDS) - merged(IDS)).abs().max() <= TOLERANCE["lora_merged_vs_unmerged"]
+
+
+def test_an_older_folder_says_what_to_type(root: Path) -> None:
+    """Guards: a KeyError for an adapter of format 1, whose config.json names neither base nor precision."""
+    folder = root / "finetune/adapter"
+    write_adapter(folder, root)
+    info = json.loads((folder / "config.json").read_text())
+    del info["base"], info["base_precision"]
+    (folder / "config.json").write_text(json.dumps(info | {"format": "rawgpt-adapter-1"}))
+    write_manifest(folder)
+    with pytest.raises(ValueError, match=r"'rawgpt-adapter-1', 'rawgpt-adapter-2' is .*`dvc repro finetune`"):
+        open_model(str(folder), root=root)
 
 
 def test_the_wrong_base_is_refused(root: Path, modern: ModelConfig, tokenizer: Tokenizer) -> None:

@@ -1,11 +1,16 @@
 """The compiled library: its name, its cache, its refusals."""
 
+import ctypes
+import hashlib
 import os
+import re
+import sys
 from pathlib import Path
 
 import pytest
 
 from gpt.kernels import compiled
+from gpt.kernels.int4_backends import choose_backend
 
 
 @pytest.fixture
@@ -41,6 +46,77 @@ def test_it_is_compiled_once(sources: Path) -> None:
     assert compiled.build("avx2") == made
     assert made.stat().st_mtime_ns == stamp
     assert [path.name for path in made.parent.iterdir()] == [made.name]
+    assert ctypes.CDLL(str(made)).answer() == 42  # with its hash behind it
+
+
+def test_a_library_cut_short_is_compiled_again(sources: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards: what a crash left of a library, which the loader refuses, or maps and dies of."""
+    writes = "import sys; open(sys.argv[sys.argv.index('-o') + 1], 'wb').write(b'library' * 99)"
+    monkeypatch.setattr(compiled, "compiler", lambda: ("fake 1.0", (sys.executable, "-c", writes)))
+    path = compiled.build("avx2")
+    whole = path.read_bytes()
+    for raw in (b"", whole[: len(whole) // 2], whole[:-1], whole[:-100] + b"x" + whole[-99:]):
+        path.write_bytes(raw)
+        assert compiled.build("avx2") == path
+        assert path.read_bytes() == whole
+
+
+def unloadable() -> Path:
+    """Put what no system loads where the library of this CPU belongs, with its right hash."""
+    path = compiled.library_path(compiled.instruction_set())
+    path.parent.mkdir(mode=0o700)
+    raw = b"not a library"
+    path.write_bytes(raw + hashlib.sha256(raw).digest())
+    return path
+
+
+@pytest.mark.parametrize("failure", ["load", "time", "folder"])
+def test_auto_goes_on_with_the_reason(
+    sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: str
+) -> None:
+    """Guards: an OSError of the loader (a home mounted noexec) or a compiler's TimeoutExpired that ends the
+    program where another backend is at hand; code that another user may have put into the cache."""
+    try:
+        compiled.instruction_set()
+    except ValueError:
+        pytest.skip("the kernel needs Linux on x86-64 with AVX2")
+    sleeps = (sys.executable, "-c", "import time; time.sleep(60)")
+    monkeypatch.setattr(compiled, "compiler", lambda: ("slow 1.0", sleeps))
+    if failure == "load":
+        reason = f"does not load {unloadable()}.*by RAWGPT_KERNELS=, or choose torch or reference"
+    elif failure == "time":
+        monkeypatch.setattr(compiled, "LIMIT_S", 0.1)
+        reason = "slow 1.0 took longer than 0.1 s to compile .*or choose torch or reference"
+    else:
+        unloadable()
+        (tmp_path / "cache").chmod(0o777)
+        reason = r"others may write to it \(mode 777; type: chmod go-w .*cache\).*by RAWGPT_KERNELS="
+    compiled.load.cache_clear()
+    with pytest.raises(ValueError, match=reason):
+        choose_backend("c", [(64, 64, 32)])
+    name, why = choose_backend("auto", [(64, 64, 32)])
+    assert name == "torch"
+    assert re.search(reason, why)
+
+
+def test_a_cache_of_another_user_is_refused(
+    sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guards: code run as the user out of a folder whose owner, root aside, is somebody else."""
+    monkeypatch.setattr(compiled, "compiler", lambda: ("cc 1.0", ("cc",)))
+    folder = tmp_path / "cache"
+    folder.mkdir(mode=0o755)
+    owner = folder.stat().st_uid
+    assert compiled.cache_folder() == folder
+    monkeypatch.setattr(compiled.os, "geteuid", lambda: owner + 1)
+    if owner:
+        with pytest.raises(ValueError, match=f"user {owner} owns it.*RAWGPT_KERNELS="):
+            compiled.library_path("avx2")
+    else:
+        assert compiled.cache_folder() == folder  # root's: an image with the library in it
+        os.chown(folder, 12345, -1)
+        with pytest.raises(ValueError, match=r"user 12345 owns it.*RAWGPT_KERNELS="):
+            compiled.library_path("avx2")
 
 
 def test_what_is_missing_is_said(sources: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -10,10 +10,10 @@ from gpt.catalog.open_model import OpenModel, open_model
 from gpt.model.config import ModelConfig
 from gpt.rag.answer import answer, cite
 from gpt.rag.answer_score import exact_match, f1, normalized
-from gpt.rag.config import AnswerConfig
+from gpt.rag.config import FEW_PASSAGES, MIN_COVERAGE, AnswerConfig, ChunkConfig, default_min_coverage
 from gpt.rag.hidden_states import HiddenStates
 from gpt.rag.index import build_index, open_index, save_index
-from gpt.rag.passages import Passage
+from gpt.rag.passages import Document, Passage
 from gpt.rag.prompt import make_prompt
 from gpt.tokenizer.tokenizer import Tokenizer
 from tests.generate.tiny_checkpoint import save_tiny
@@ -82,6 +82,56 @@ def test_no_citation_is_made_up() -> None:
     assert cite("", PASSAGES) == ()
     assert cite("20", PASSAGES) == ()
     assert cite("anything", ()) == ()
+
+
+def test_a_word_keeps_its_vowel_signs() -> None:
+    """Guards: `का` found in `की` and quoted as `क`, `पैसे` in `प स`: Python's \\w holds no marks. A word stands
+    alone, and between punctuation, as it does in Latin letters; an underscore is no letter."""
+    hindi = (passage("बैंक की शाखा में प स, पैसे नहीं।"),)
+    assert cite("का", hindi) == ()
+    assert cite("क", hindi) == ()
+    assert cite("शाख", hindi) == ()
+    assert cite("पैसे", (passage("प स"),)) == ()
+    (cited,) = cite("पैसे नहीं", hindi)
+    assert (cited.found_by, cited.quote) == ("verbatim", "पैसे नहीं")
+    (cited,) = cite("card fee", (passage("The card_fee is due."),))
+    assert cited.quote == "card_fee"
+
+
+def test_a_few_notes_are_asked() -> None:
+    """Guards: `I do not know` where three one-line notes hold the answer: coverage there is below the
+    threshold of many passages, however good the passage. What shares nothing is still refused."""
+    notes = [
+        "Refunds are paid back within five working days.",
+        "A card costs 200 rupees.",
+        "We open at nine.",
+    ]
+    documents = [Document(id=f"{i}.txt", text=text) for i, text in enumerate(notes)]
+    index = small_index(documents=documents)
+    best = index.search("How long does a refund take?", 1)[0]
+    assert best.passage.text == notes[0]
+    assert 0 < best.coverage < MIN_COVERAGE
+    assert best.coverage >= default_min_coverage(len(index.passages))
+    assert index.search("Zzz?", 1)[0].coverage == 0 < default_min_coverage(1)
+    assert default_min_coverage(FEW_PASSAGES - 1) < default_min_coverage(FEW_PASSAGES) == MIN_COVERAGE
+
+
+def test_what_was_read_is_what_the_prompt_held(opened: OpenModel) -> None:
+    """Guards: a passage named as read that had no room, and numbers that are not those of the citations."""
+    long = Document(id="long.txt", text="The card fee, the card fee! " * 40)
+    short = Document(id="short.txt", text="A fee is 200 rupees.")
+    whole = ChunkConfig(max_tokens=1000, overlap_tokens=0)
+    index = build_index([long, short], whole, CONFIG, count_tokens=count_words)
+    config = replace(ANSWER, min_coverage=0.0)
+    made = answer("What is the card fee?", index, opened, config)
+    assert [found.passage.document for found in made.found] == ["long.txt", "short.txt"]
+    assert made.read == made.found[1:]
+    assert made.numbered() == [(1, made.found[1]), (None, made.found[0])]
+    assert all(made.read[cited.number - 1].passage == cited.passage for cited in made.citations)
+    refused = answer("What is the card fee?", index, opened, replace(config, min_coverage=1.0))
+    assert refused.read == ()
+    assert refused.numbered() == [(None, found) for found in refused.found]
+    assert refused.coverage == max(found.coverage for found in refused.found) > 0
 
 
 def test_answer_end_to_end(opened: OpenModel) -> None:

@@ -2,13 +2,16 @@
 
 import json
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 import yaml
 
 from gpt.model.config import ModelConfig
+from gpt.rag.config import FEW_PASSAGES, MIN_COVERAGE
 from gpt.rag.index import open_index
 from gpt.tokenizer.tokenizer import Tokenizer
+from rawgpt.ask import ask
 from rawgpt.main import run
 from tests.generate.tiny_checkpoint import save_tiny
 from tests.stages.conftest import ROOT, run_stage
@@ -102,7 +105,58 @@ def test_ask_makes_keeps_and_renews_its_index(folder: Path, capsys: pytest.Captu
     out = capsys.readouterr().out
     assert out.startswith("I do not know")
     assert "nearest passages, not read" in out
+    assert (
+        "% of the question's weight, less than 100 %; to ask the model all the same: --min-coverage 0" in out
+    )
     assert "hidden" not in ask("--embedding", "hidden")[0]
+
+
+def test_ask_answers_from_three_notes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Guards: README's own example refused by a threshold meant for many passages; a named threshold that a
+    small folder overrules; a refusal that does not say what to type."""
+    notes = Path("notes")
+    notes.mkdir()
+    (notes / "refunds.txt").write_text("Refunds are paid back within five working days.")
+    (notes / "cards.txt").write_text("A card costs 200 rupees.")
+    (notes / "hours.txt").write_text("We open at nine.")
+
+    def ask(question: str, *more: str) -> str:
+        command = ["ask", question, "--documents", "notes", "--model", "tiny", "--max-tokens", "3"]
+        assert run([*command, *more]) == 0
+        return capsys.readouterr().out
+
+    out = ask("How long does a refund take?")
+    assert "I do not know" not in out
+    assert "passages read:\n  [1] refunds.txt:1" in out
+    assert ask("How long does a refund take?", "--min-coverage", "0.15").startswith("I do not know")
+    out = ask("Zzz?")
+    assert out.startswith("I do not know")
+    assert "holds 0.0 % of the question's weight, not a word of it, nor a piece of one; to ask" in out
+    answer = json.loads(ask("Zzz?", "--json"))
+    assert answer["why_unknown"].endswith("--min-coverage 0")
+    assert answer["passages"][0]["number"] is None
+
+
+def test_ask_names_what_was_read(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Guards: a passage without room in the prompt listed among those read, under a citation's number."""
+    notes = Path("notes")
+    notes.mkdir()
+    (notes / "long.txt").write_text("The card fee, the card fee! " * 30)
+    (notes / "short.txt").write_text("A fee is 200 rupees.")
+    command = ["ask", "What is the card fee?", "--documents", "notes", "--model", "tiny"]
+    assert run([*command, "--chunk-tokens", "2000"]) == 0
+    out = capsys.readouterr().out
+    assert "passages read:\n  [1] short.txt:1" in out
+    assert "found, not read: no room in the model's context:\n  - long.txt:1" in out
+    assert run([*command, "--chunk-tokens", "2000", "--json"]) == 0
+    passages = json.loads(capsys.readouterr().out)["passages"]
+    assert [(one["number"], one["document"]) for one in passages] == [(1, "short.txt"), (None, "long.txt")]
+
+
+def test_ask_s_help_names_its_thresholds() -> None:
+    """Guards: a help text that a changed constant leaves behind."""
+    (option,) = get_type_hints(ask, include_extras=True)["min_coverage"].__metadata__
+    assert f"By default {MIN_COVERAGE:g}, and of fewer than {FEW_PASSAGES} passages" in option.help
 
 
 @pytest.mark.parametrize(
