@@ -53,7 +53,7 @@ HIDDEN: dict[str, Ranking] = {
 THRESHOLDS = (0.1, 0.15, 0.2, 0.25, 0.3)
 CONDITIONS = {
     "without": "no passage",
-    "retrieved": "the 3 passages found",
+    "retrieved": "the passages found, at most {n_passages}",
     "right": "the right paragraph (bound)",
     "retrieved_minus_without": "found - none, paired",
 }
@@ -116,14 +116,16 @@ def measure_hidden(
 
 
 def measure_answers(
-    opened: OpenModel, documents: Sequence[Document], questions: Sequence[Question]
+    opened: OpenModel, documents: Sequence[Document], questions: Sequence[Question], n_passages: int
 ) -> dict[str, Any]:
     """Ask the model every question in every condition."""
     index = build_index(documents, WHOLE, BASE, count_tokens=count_words)
     started = time.process_time()
-    rows = [answer_question(q, index, opened, AnswerConfig(), generates=True) for q in questions]
+    config = AnswerConfig(n_passages=n_passages)
+    rows = [answer_question(q, index, opened, config, generates=True) for q in questions]
     cpu_s = round(time.process_time() - started, 1)
-    return {"model": opened.name, "cpu_s": cpu_s, "scores": plain(answer_scores(rows)), "rows": rows}
+    made = {"model": opened.name, "n_passages": n_passages, "cpu_s": cpu_s}
+    return {**made, "scores": plain(answer_scores(rows)), "rows": rows}
 
 
 def distractors() -> list[Document]:
@@ -161,7 +163,8 @@ def render(result: dict[str, Any]) -> str:
         lines += ["|---|---|---|---|"]
         for condition, name in CONDITIONS.items():
             cells = [cell(scores[condition][figure]) for figure in ("exact_match", "f1", "nats")]
-            lines.append(f"| {name} | {' | '.join(cells)} |")
+            shown = name.format(n_passages=result["answers"]["n_passages"])
+            lines.append(f"| {shown} | {' | '.join(cells)} |")
         lines += ["", f"Its citations name the right paragraph in {cell(scores['citation_right'])}."]
         tables.append("\n".join(lines))
     return "\n\n".join(tables)
@@ -184,6 +187,9 @@ def main() -> None:
     """Measure, write benchmarks/results/retrieval.json and the chapter's tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--questions", type=int, default=60, help="that SmolLM2 answers")
+    parser.add_argument(
+        "--passages", type=int, default=AnswerConfig().n_passages, help="that it is given at most"
+    )
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--threads", type=int, default=1)
@@ -207,7 +213,7 @@ def main() -> None:
         result["hidden"] = measure_hidden(open_model(args.model), documents, questions)
     if "answers" in args.parts:
         drawn = draw(questions, args.questions, SEED)
-        result["answers"] = measure_answers(open_model(args.model), documents, drawn)
+        result["answers"] = measure_answers(open_model(args.model), documents, drawn, args.passages)
     write_result("retrieval", result)
     write_chapter(result)
 

@@ -11,10 +11,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 import regex
+import torch
 
 from gpt.catalog.open_model import OpenModel
 from gpt.generate.config import SamplingConfig
+from gpt.generate.engine import next_logits
 from gpt.generate.generate_text import generate_text
+from gpt.model.kv_cache import KVCache
 from gpt.rag.config import AnswerConfig
 from gpt.rag.features import LETTERS, WORD, words
 from gpt.rag.index import Found, Index
@@ -89,14 +92,36 @@ def answer(question: str, index: Index, opened: OpenModel, config: AnswerConfig)
 
 
 def generate_answer(opened: OpenModel, prompt: Prompt, config: AnswerConfig) -> str:
-    """Return the first line that is not blank of the likeliest text, without white space around it."""
-    sampling = SamplingConfig(max_tokens=config.max_tokens, seed=0, temperature=0.0)
-    text = ""
-    for piece in generate_text(opened.model, opened.tokenizer, prompt.ids, sampling, device=opened.device):
+    """Return the first line that is not blank of the likeliest text, without white space around it.
+
+    A chat model may end at once behind a plain prompt. That is no answer, so then the likeliest beginning
+    with a word in it is taken.
+    """
+    text = _first_line(opened, prompt.ids, "", config.max_tokens)
+    if not text and config.max_tokens > 1:
+        beginning = _word_beginning(opened, prompt.ids)
+        written = opened.tokenizer.decode([beginning])
+        text = _first_line(opened, [*prompt.ids, beginning], written, config.max_tokens - 1)
+    return text
+
+
+def _first_line(opened: OpenModel, ids: list[int], text: str, max_tokens: int) -> str:
+    """Go on with `text`, whose last token ends `ids`; return its first line that is not blank."""
+    sampling = SamplingConfig(max_tokens=max_tokens, seed=0, temperature=0.0)
+    for piece in generate_text(opened.model, opened.tokenizer, ids, sampling, device=opened.device):
         text += piece.text
         if "\n" in text.lstrip():
             break
     return text.strip().partition("\n")[0].rstrip()
+
+
+def _word_beginning(opened: OpenModel, ids: list[int]) -> int:
+    """Return the likeliest next token that holds a letter or a digit."""
+    cache = KVCache(opened.model.config, 1, device=opened.device, dtype=opened.model.embed.weight.dtype)
+    logits = next_logits(opened.model, torch.tensor([ids], device=opened.device), cache)  # (V,)
+    special = set(opened.tokenizer.special_tokens.values())
+    ranked = logits.argsort(descending=True).tolist()
+    return next(i for i in ranked if i not in special and words(opened.tokenizer.decode([i])))
 
 
 def cite(text: str, passages: Sequence[Passage]) -> tuple[Citation, ...]:

@@ -2,13 +2,16 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from gpt.catalog.open_model import OpenModel, open_model
 from gpt.model.config import ModelConfig
-from gpt.rag.answer import answer, cite
+from gpt.rag.answer import answer, cite, generate_answer
 from gpt.rag.answer_score import exact_match, f1, normalized
 from gpt.rag.config import FEW_PASSAGES, MIN_COVERAGE, AnswerConfig, ChunkConfig, default_min_coverage
 from gpt.rag.hidden_states import HiddenStates
@@ -151,6 +154,33 @@ def test_answer_end_to_end(opened: OpenModel) -> None:
     assert asked.is_known
     with pytest.raises(ValueError, match="question: it is empty"):
         answer("  ", index, opened, ANSWER)
+
+
+def test_a_model_that_ends_at_once_is_asked_for_a_word(
+    opened: OpenModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The likeliest beginning with a letter is taken, and what the model makes of it.
+
+    Guards: an empty answer, a beginning that is a special token, a newline or a full stop.
+    """
+    t = opened.tokenizer
+    word, more = t.encode("the")[0], t.encode(" bank")
+    likely = [t.end_of_text, t.encode("\n")[0], t.encode(".")[0], word, more[0]]
+    logits = torch.zeros(t.n_vocab)
+    logits[torch.tensor(likely)] = torch.arange(5.0, 0, -1)
+    asked: list[list[int]] = []
+
+    def fake(
+        model: object, tokenizer: Tokenizer, ids: list[int], *args: object, **dials: object
+    ) -> list[Any]:
+        asked.append(list(ids))
+        return [] if len(asked) == 1 else [SimpleNamespace(text=" bank\nQuestion: x")]
+
+    monkeypatch.setattr("gpt.rag.answer.generate_text", fake)
+    monkeypatch.setattr("gpt.rag.answer.next_logits", lambda *args: logits)
+    prompt = make_prompt(t, "who pays?", [passage("the bank pays")], ANSWER, 600)
+    assert generate_answer(opened, prompt, ANSWER) == t.decode([word]) + " bank"
+    assert asked == [prompt.ids, [*prompt.ids, word]]
 
 
 @pytest.mark.parametrize("form", ["plain", "chat"])
