@@ -7,7 +7,8 @@ paragraph being one passage. Every way ranks the same passages, BM25 of plain wo
 states (a model's layers) are measured on the small set, with all questions. Refusal: how often the best
 coverage is below a threshold with the right article in the index, and with its five paragraphs left out.
 Answers: greedy, drawn questions, given nothing, the passages found, and the right one; a likelihood beside.
-Times are CPU time of one thread. Some 4 minutes on a quiet machine, most of it SmolLM2's: `--threads 2`.
+Times are CPU time of one thread. Eleven minutes with one thread beside other work, most of
+it SmolLM2's.
 """
 
 import argparse

@@ -20,7 +20,9 @@ def ask(
     ranking: Annotated[str, Option(help="rerank, dense, bm25 or fusion.")] = "rerank",
     kind: Annotated[str, Option(help="FAISS: flat (exact) or hnsw (a graph, for large folders).")] = "flat",
     chunk_tokens: Annotated[int, Option(help="Most tokens of a passage.")] = 160,
-    passages: Annotated[int, Option(help="Most passages that the model reads.")] = 3,
+    passages: Annotated[
+        int, Option(help="Most passages that the model reads; small models lose the thread over several.")
+    ] = 1,
     min_coverage: Annotated[
         float | None,
         Option(

@@ -75,8 +75,9 @@ class IndexConfig:
 class AnswerConfig:
     """How passages become an answer."""
 
-    n_passages: int = 3
-    """Most passages in the prompt; fewer where the context ends."""
+    n_passages: int = 1
+    """Most passages in the prompt; fewer where the context ends. Small models lose the thread over several:
+    docs/chapters/rag.md has the measurement."""
     min_coverage: float = MIN_COVERAGE
     """Below this share of the question's weight found in the best passage the answer is that there is none;
     0 always answers."""
