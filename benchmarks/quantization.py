@@ -12,7 +12,7 @@ Calibrated on `books_a`, measured on `novels` (other books); dials were picked o
 trained here, is measured on the validation shard and calibrated on the training shards, at the largest
 group that divides its columns. Beside them GPTQModel, where --peer-python has it, on the same calibration
 tokens (GPTQMODEL_CPU_WORKERS=2; it reads the weights in fp16) with its defaults and with dials like ours,
-its codes measured in our model.
+its codes measured in our model; that is a result of its own (--methods gptq nearest --items 0 is enough).
 About 8 minutes on two quiet cores without the peer, 8 more with it (estimated from a smaller run);
 --calibration 16 --windows 12 --items 0 --decode 6 takes 3.
 """
@@ -252,9 +252,8 @@ def main() -> None:
             parser.error("--methods: gptq and nearest are what is compared")
         torch.set_num_threads(arguments.threads)
         rows = [measure(reference, arguments) for reference in arguments.models]
-        write_result(
-            "quantization", {"question": __doc__.splitlines()[0], "dials": dials_of(), "models": rows}
-        )
+        result = {"question": __doc__.splitlines()[0], "dials": dials_of(), "models": rows}
+        write_result("quantization", result, suffix="_against_gptqmodel" if arguments.peer_python else "")
 
 
 def dials_of() -> dict[str, Any]:

@@ -7,12 +7,12 @@ from rawgpt.check import Check
 
 def check_int4() -> Iterator[Check]:
     """Name the instruction set, the compiler and whether the kernel is compiled already."""
-    from gpt.kernels.compiled import compiler, instruction_set, library_path
+    from gpt.kernels.compiled import compiler, instruction_set, is_whole, library_path
 
     try:
         target = instruction_set()
         name, _ = compiler()
-        state = "compiled" if library_path(target).is_file() else "compiled on first use, some seconds"
+        state = "compiled" if is_whole(library_path(target)) else "compiled on first use, some seconds"
     except ValueError as error:
         detail = f"torch's operator or the reference: {str(error).removeprefix('int4_backend: ')}"
         yield Check(name="int4 on the CPU", status="warn", detail=detail)

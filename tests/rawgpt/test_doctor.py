@@ -1,5 +1,6 @@
 """The doctor's single looks, each with the illness it is there to see."""
 
+import hashlib
 import json
 import threading
 from collections.abc import Callable, Iterable
@@ -58,12 +59,14 @@ def test_a_machine_that_is_too_small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_int4_backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A backend that another machine would not take; a doctor that compiles."""
+    """A backend that another machine would not take; a doctor that compiles or counts half a library."""
     monkeypatch.setenv("RAWGPT_KERNELS", str(tmp_path))
     monkeypatch.setattr(compiled, "instruction_set", lambda: "avx2")
     monkeypatch.setattr(compiled, "compiler", lambda: ("cc 1.0", ("cc",)))
     assert one(check_int4.check_int4).detail == "c, avx2, cc 1.0, compiled on first use, some seconds"
-    compiled.library_path("avx2").touch()
+    compiled.library_path("avx2").write_bytes(b"half a library")
+    assert one(check_int4.check_int4).detail.endswith("compiled on first use, some seconds")
+    compiled.library_path("avx2").write_bytes(b"code" + hashlib.sha256(b"code").digest())
     assert one(check_int4.check_int4).detail == "c, avx2, cc 1.0, compiled"
     monkeypatch.undo()
     monkeypatch.setattr(compiled.platform, "machine", lambda: "arm64")
