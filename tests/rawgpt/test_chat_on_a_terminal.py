@@ -55,10 +55,16 @@ def test_a_session_on_a_terminal(tmp_path: Path, modern: ModelConfig, tokenizer:
     os.close(theirs)
     seen = ""
 
-    def expect(pattern: str) -> None:
+    def expect(pattern: str, typed: bytes = b"") -> None:
+        """Wait for a pattern. What is typed is typed again every few seconds: a Ctrl-C between the prompt and
+        Python's wait for a key is heard at the next key alone.
+        """
         nonlocal seen
-        end = time.monotonic() + 60
+        end, due = time.monotonic() + 60, time.monotonic()
         while not re.search(pattern, seen):
+            if typed and time.monotonic() >= due:
+                os.write(terminal, typed)
+                due = time.monotonic() + 5
             assert time.monotonic() < end, f"{pattern!r} never came: {seen[-500:]!r}"
             if select.select([terminal], [], [], 0.2)[0]:
                 seen += os.read(terminal, 4096).decode("utf-8", "replace")
@@ -72,8 +78,7 @@ def test_a_session_on_a_terminal(tmp_path: Path, modern: ModelConfig, tokenizer:
         os.write(terminal, b"\x03")
         expect(r"\(stopped\)")
         expect("> ")
-        os.write(terminal, b"\x03")
-        expect("ends the chat")
+        expect("ends the chat", typed=b"\x03")
         os.write(terminal, b"/help\n")
         expect("Ctrl-C stops an answer")
         os.write(terminal, b"\x04")
