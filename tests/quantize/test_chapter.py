@@ -10,6 +10,7 @@ from benchmarks.result_file import RESULTS
 
 CHAPTER = Path(__file__).parents[2] / "docs/chapters/quantization.md"
 RESULT = RESULTS / "quantization.json"
+PEER = RESULTS / "quantization_against_gptqmodel.json"
 
 
 def tables() -> str:
@@ -24,6 +25,19 @@ def test_the_chapters_tables_are_the_results() -> None:
     """
     expected = render(json.loads(RESULT.read_text(encoding="utf-8"))) if RESULT.is_file() else ""
     assert tables() == expected.strip(), "print it again: python -m benchmarks.quantization --table"
+
+
+def test_the_peers_tables_are_its_result_and_ours_is_no_worse() -> None:
+    """Guards: as above; and a GPTQ behind the peer's with the same dials, or behind its goal at 128."""
+    text = CHAPTER.read_text(encoding="utf-8").split("<!-- peer tables: ")[1]
+    result = json.loads(PEER.read_text(encoding="utf-8"))
+    assert text.partition("-->")[2].split("<!-- end of peer tables -->")[0].strip() == render(result)
+    for model in result["models"]:
+        assert model["gptq_over_nearest"] <= 0.65
+        rows = {row["method"]: row for row in model["rows"]}
+        ours, theirs = rows["gptq"], rows["GPTQModel, like-ours"]
+        noise = (ours["rise_stderr"] ** 2 + theirs["rise_stderr"] ** 2) ** 0.5
+        assert ours["rise"] <= theirs["rise"] + 2 * noise
 
 
 def test_gptq_meets_its_goal() -> None:
