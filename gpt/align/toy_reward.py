@@ -2,8 +2,7 @@
 
 1 for that; 0.5 if it is too long or does not end; 0 in any other language, and for an empty one; -1 for six
 digits in a row of the number that the customer gave, in any script and with anything but letters between
-them. It says nothing about whether the
-answer is right.
+them. It says nothing about whether the answer is right.
 """
 
 import re

@@ -24,6 +24,8 @@ from gpt.rag.index import Found, Index
 from gpt.rag.passages import Passage
 from gpt.rag.prompt import Prompt, make_prompt
 
+MORE = 5
+"""Passages searched beyond those that are read, to come in for one that is too long."""
 UNKNOWN = "I do not know: the documents say too little about it."
 MARKER = re.compile(r"\s*\[(\d+)\]")
 
@@ -55,7 +57,7 @@ class Answer:
     """False: the best passage's coverage was below the dial, and no model was asked."""
     citations: tuple[Citation, ...]
     found: tuple[Found, ...]
-    """What retrieval handed over, best first."""
+    """What retrieval handed over, best first, as far as it was looked at."""
     read: tuple[Found, ...]
     """Those of them that the prompt held: numbered from 1, as the citations are."""
 
@@ -74,20 +76,24 @@ def answer(question: str, index: Index, opened: OpenModel, config: AnswerConfig)
     """Answer a question, greedily. Raises ValueError for an empty one."""
     if not question.strip():
         raise ValueError("question: it is empty; ask something")
-    found = tuple(index.search(question, config.n_passages))
-    unknown = Answer(text=UNKNOWN, is_known=False, citations=(), found=found, read=())
+    found = tuple(index.search(question, config.n_passages + MORE))
+    nearest = found[: config.n_passages]
+    unknown = Answer(text=UNKNOWN, is_known=False, citations=(), found=nearest, read=())
     if unknown.coverage < config.min_coverage:
         return unknown
     prompt = make_prompt(
         opened.tokenizer, question, [f.passage for f in found], config, opened.model.config.max_seq_len
     )
+    is_read = [one.passage in prompt.passages for one in found]
+    last = len(found) - is_read[::-1].index(True)  # those passed over belong to it, those behind do not
+    n_seen = max(config.n_passages, last)
     text = generate_answer(opened, prompt, config)
     return Answer(
         text=text,
         is_known=True,
         citations=cite(text, prompt.passages),
-        found=found,
-        read=tuple(one for one in found if one.passage in prompt.passages),
+        found=found[:n_seen],
+        read=tuple(one for one, flag in zip(found, is_read, strict=True) if flag),
     )
 
 

@@ -143,7 +143,7 @@ def test_ask_names_what_was_read(folder: Path, capsys: pytest.CaptureFixture[str
     notes.mkdir()
     (notes / "long.txt").write_text("The card fee, the card fee! " * 30)
     (notes / "short.txt").write_text("A fee is 200 rupees.")
-    command = ["ask", "What is the card fee?", "--documents", "notes", "--model", "tiny", "--passages", "2"]
+    command = ["ask", "What is the card fee?", "--documents", "notes", "--model", "tiny"]
     assert run([*command, "--chunk-tokens", "2000"]) == 0
     out = capsys.readouterr().out
     assert "passages read:\n  [1] short.txt:1" in out
