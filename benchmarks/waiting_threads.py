@@ -1,4 +1,4 @@
-"""What does a waiting OpenMP thread cost: spinning, sleeping (what set-up chooses), or a little of both?
+"""What does a waiting OpenMP thread cost: spinning, sleeping, or a little of both (what set-up chooses)?
 
 The laptop profile's pretraining step, alone and beside one busy process, all policies in turns in child
 processes, because the library reads its policy once, when it is loaded.
@@ -20,8 +20,8 @@ ROUNDS = 3
 BUSY = "while True: pass"
 POLICIES = {
     "spinning": {"OMP_WAIT_POLICY": "ACTIVE"},
-    "spinning briefly": {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "20000"},
-    "sleeping": {"OMP_WAIT_POLICY": "PASSIVE"},
+    "spinning briefly": {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "2000"},
+    "sleeping": {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"},
 }
 """Of libgomp; its own default lies between the first two."""
 
@@ -84,12 +84,17 @@ def main() -> None:
             "rounds": ROUNDS,
             "median": medians,
             "all": {name: [round(v) for v in values] for name, values in speeds.items()},
-            "sleeping_over_spinning": {
-                beside: round(medians[f"sleeping, {beside}"] / medians[f"spinning, {beside}"], 2)
-                for beside in ("alone", "beside a busy process")
-            },
+            "briefly_over_sleeping": _over(medians, "spinning briefly", "sleeping"),
+            "briefly_over_spinning": _over(medians, "spinning briefly", "spinning"),
         },
     )
+
+
+def _over(medians: dict[str, int], above: str, below: str) -> dict[str, float]:
+    return {
+        beside: round(medians[f"{above}, {beside}"] / medians[f"{below}, {beside}"], 2)
+        for beside in ("alone", "beside a busy process")
+    }
 
 
 if __name__ == "__main__":

@@ -22,9 +22,8 @@ IFSC = re.compile(  # in small letters only with six digits: the video `watch?v=
     r"(?![0-9A-Za-z])"
 )
 DOT = r"(?:\.|\s?[(\[]?\bdot\b[)\]]?\s?)"
-LOCAL = (
-    r"[\w.+-]{1,64}"  # as much as an address may have (RFC 5321); a long blob would take its length squared
-)
+LOCAL = r"[\w.+-]{1,64}"
+"""As much as an address may have (RFC 5321); without an end, a long blob would take its length squared."""
 EMAIL = re.compile(
     rf"{LOCAL}(?:\s?@\s?|\s?[(\[]at[)\]]\s?)(?:[\w-]+{DOT})+(?:com|in|org|net|co|me|edu|gov|info|io|ai)\b"
     rf"|{LOCAL}\sat\s(?:(?:[\w-]+\s?[(\[]?\bdot\b[)\]]?\s?)+\w{{2,4}}\b"  # "works at space.com" is no address

@@ -15,7 +15,8 @@ from tests.report.tiny_run import RAG
 
 
 def test_figures_passages_and_citations_are_shown(results: dict[str, Any]) -> None:
-    """Guards: a table of other numbers, an error or n left out, a citation without its place."""
+    """Guards: a table of other numbers, an error or n left out, a citation without its place, a number on a
+    passage that the prompt did not hold."""
     words = " ".join(Outline(render_page(results)).words.split())
     for text in (
         "0.438 ± 0.062",
@@ -24,7 +25,8 @@ def test_figures_passages_and_citations_are_shown(results: dict[str, Any]) -> No
         "dense, sorted again by BM25 (used)16",
         "Chance of the first place is 0.12.",
         "16 questions drawn with seed 8",
-        "sonnets.txt:7 (characters 40-60); 50 % of the question's weight; the right one",
+        "not read: othello.txt:3 (characters 0-20); 75 % of the question's weight",
+        "[1] sonnets.txt:7 (characters 40-60); 50 % of the question's weight; the right one",
         "[1] sonnets.txt:7, characters 44-49 (verbatim)",
         "Shall I <compare> thee?",
         "Right: to a summer's day",

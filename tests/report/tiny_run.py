@@ -198,11 +198,19 @@ RAG = {
             "is_known": True,
             "passages": [
                 {
+                    "number": None,
+                    "place": "othello.txt:3 (characters 0-20)",
+                    "text": "a passage too long for the model",
+                    "coverage": 0.75,
+                    "is_right": False,
+                },
+                {
+                    "number": 1,
                     "place": "sonnets.txt:7 (characters 40-60)",
                     "text": "a summer's day",
                     "coverage": 0.5,
                     "is_right": True,
-                }
+                },
             ],
             "citations": [
                 {
