@@ -7,7 +7,7 @@ are tokens beyond ASCII: llama.cpp says no log-probability of one that ends insi
 of each family with random weights (standard deviation 0.08, heads of 64), and real ones by --model. A 4-bit
 model is written as Q4_0 and as GPTQ and compared with our own packed matmul; there, and for f16 and q8_0,
 a peer's arithmetic rounds activations too, so what is stated is how many tokens are equal and the largest
-difference of a chosen token's log-probability over them. vLLM lives in an environment of its own
+difference of a chosen token's log-probability up to where they part. vLLM lives in an environment of its own
 (--vllm-python): its pins clash with the other peers'. A minute, and three for smollm2-135m.
 """
 
@@ -171,11 +171,14 @@ def vllm_answer(python: str, folder: Path, ids: Sequence[int], banned: Sequence[
 
 
 def compare(ours: Answer, theirs: Answer) -> dict[str, Any]:
-    """Count equal tokens from the start, and the largest difference of log-probabilities over them."""
+    """Count equal tokens from the start; state the largest difference of a chosen token's log-probability.
+
+    The token at which they part counts, too: what was read before it is the same.
+    """
     assert len(ours) == len(theirs) == N_GREEDY, (len(ours), len(theirs))
     equal = next((i for i, (a, b) in enumerate(zip(ours, theirs, strict=True)) if a[0] != b[0]), N_GREEDY)
-    pairs = zip(ours[:equal], theirs[:equal], strict=True)
-    largest = max((abs(a - b) for (_, a), (_, b) in pairs), default=0.0)
+    pairs = zip(ours[: equal + 1], theirs[: equal + 1], strict=True)
+    largest = max(abs(a - b) for (_, a), (_, b) in pairs)
     return {"equal_tokens": equal, "of": N_GREEDY, "max_logprob_difference": largest}
 
 
@@ -197,7 +200,7 @@ def rows_of(
     if is_packed:
         export_gptq(folder / "gptq", model, tokenizer, "fp16")
         if vllm:
-            add("vLLM", "GPTQ, bf16", vllm_answer(vllm, folder / "gptq", ids, banned, "bfloat16"))
+            add("vLLM", "GPTQ, fp16", vllm_answer(vllm, folder / "gptq", ids, banned, "float16"))
     else:
         export_hugging_face(folder / "hf", model, tokenizer, "fp32")
         add("transformers", "fp32", transformers_answer(folder / "hf", ids, banned))

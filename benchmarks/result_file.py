@@ -43,6 +43,7 @@ def command(name: str) -> str:
 def write_result(name: str, result: dict[str, Any], *, suffix: str = "") -> None:
     """Write a result of benchmark `name` to <name><suffix>.json and print it."""
     RESULTS.mkdir(exist_ok=True)
-    text = json.dumps({"command": command(name), "machine": machine(), **result}, indent=2)
+    content = {"command": command(name), "machine": machine(), **result}
+    text = json.dumps(content, indent=2, ensure_ascii=False)
     (RESULTS / f"{name}{suffix}.json").write_text(text + "\n", encoding="utf-8")
     print(text)
