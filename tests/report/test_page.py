@@ -41,6 +41,17 @@ class Outline(HTMLParser):
         self.words += data
 
 
+def test_a_base_of_somebody_else_is_not_called_trained_here(results: dict[str, Any]) -> None:
+    """Guards: the profile smollm2's page said that SmolLM2 was trained from random weights on Shakespeare."""
+    claim = "trained from random weights"
+    assert claim in Outline(render_page(results)).words
+    foreign = copy.deepcopy(results)
+    foreign["models"][0]["model"] = "base"
+    words = Outline(render_page(foreign)).words
+    assert "was trained elsewhere. Made here: " in words
+    assert claim not in words
+
+
 def test_figures_are_on_the_page(results: dict[str, Any]) -> None:
     """Guards: a table that shows other numbers than results.json, an n or an error left out."""
     words = " ".join(Outline(render_page(results)).words.split())
