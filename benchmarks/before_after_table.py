@@ -20,10 +20,14 @@ BEGIN, END = (
 
 def rewrite_chapter() -> None:
     """Put the tables of the results that are here between the chapter's two marks."""
-    text = CHAPTER.read_text(encoding="utf-8")
-    head, rest = text.split(BEGIN)
-    _, tail = rest.split(END)
-    CHAPTER.write_text(head + BEGIN + "\n" + render_all() + "\n\n" + END + tail, encoding="utf-8")
+    put_in_chapter(BEGIN, render_all(), END)
+
+
+def put_in_chapter(begin: str, rendered: str, end: str) -> None:
+    """Put what was rendered between two marks of the chapter."""
+    head, rest = CHAPTER.read_text(encoding="utf-8").split(begin)
+    _, tail = rest.split(end)
+    CHAPTER.write_text(head + begin + "\n" + rendered + "\n\n" + end + tail, encoding="utf-8")
 
 
 def render_all() -> str:

@@ -13,10 +13,10 @@ from typing import Any
 
 import yaml
 
+from benchmarks.before_after_table import put_in_chapter
 from benchmarks.result_file import RESULTS, write_result
 
 NAME = "demo_answers"
-CHAPTER = Path(__file__).parents[1] / "docs/chapters/finetuning.md"
 BEGIN = "<!-- answers: python -m benchmarks.demo_answers --table -->\n"
 END = "<!-- end of answers -->\n"
 SHOWN = ("base", "finetune")
@@ -24,11 +24,17 @@ SHOWN = ("base", "finetune")
 FIGURES = ("words_all", "words_en", "words_hi", "words_hinglish")
 
 
-def collect(results: dict[str, Any], params: dict[str, Any]) -> dict[str, Any]:
-    """Return what reports/results.json has of the demo, with the dials that made it."""
+def collect(
+    results: dict[str, Any], params: dict[str, Any], aligned: dict[str, dict[str, Any]]
+) -> dict[str, Any]:
+    """Return what reports/results.json has of the demo, the dials that made it, and how alignment went.
+
+    `aligned`: by label, the metrics of the align stages.
+    """
     demo, train = results["demo"], params["finetune"]["train"]
     first = demo["answers"][0]
     return {
+        "run": {key: results["run"][key] for key in ("git_sha", "git_dirty", "machine.cpu")},
         "base": Path(params["finetune"]["base"]).name,
         "updated": demo["updated"],
         "steps": train["steps"],
@@ -40,6 +46,10 @@ def collect(results: dict[str, Any], params: dict[str, Any]) -> dict[str, Any]:
             for row in demo["figures"]
             if row["metric"] in FIGURES and row["value"] is not None
         ],
+        "aligned": {
+            label: {key: value for key, value in metrics.items() if key.startswith(("before", "after"))}
+            for label, metrics in aligned.items()
+        },
         "answers": [
             {
                 "prompt": prompt,
@@ -63,7 +73,7 @@ def render(result: dict[str, Any]) -> str:
         f"{result['base']}; {updated['trainable_parameters']:,} of {updated['parameters']:,} parameters "
         f"updated, {result['steps']} steps, {result['tokens']:,} tokens, one seed. Temperature "
         f"{sampling['temperature']}, at most {sampling['max_tokens']} tokens, seed {sampling['seed']}. "
-        f"{result['machine']['cpu']}, {result['stages_s']['finetune'] / 60:.0f} minutes of fine-tuning."
+        f"{result['run']['machine.cpu']}, {result['stages_s']['finetune'] / 60:.0f} minutes of fine-tuning."
     ]
     for answer in result["answers"]:
         lines.append(f"**{answer['prompt']}**")
@@ -76,27 +86,27 @@ def _plain(text: str) -> str:
     return "".join("\\" + c if c in "\\`*_[]<>#|" else c for c in text) or "(nothing)"
 
 
-def rewrite_chapter() -> None:
-    """Put the list between the chapter's two marks."""
-    result = json.loads((RESULTS / f"{NAME}.json").read_text(encoding="utf-8"))
-    head, rest = CHAPTER.read_text(encoding="utf-8").split(BEGIN)
-    _, tail = rest.split(END)
-    CHAPTER.write_text(head + BEGIN + "\n" + render(result) + "\n\n" + END + tail, encoding="utf-8")
-
-
 def main() -> None:
     """Keep the demo of this checkout, or write the chapter's list."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--table", action="store_true", help="write the chapter's list and collect nothing")
     args = parser.parse_args()
     if args.table:
-        rewrite_chapter()
+        result = json.loads((RESULTS / f"{NAME}.json").read_text(encoding="utf-8"))
+        put_in_chapter(BEGIN, render(result), END)
         return
     path = Path("reports/results.json")
     if not path.is_file():
         parser.error(f"{path} is not here; type `dvc repro`, then this again")
+    results = json.loads(path.read_text(encoding="utf-8"))
     params = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
-    write_result(NAME, collect(json.loads(path.read_text(encoding="utf-8")), params))
+    files = {label: Path("models") / label / "metrics.json" for label in results["demo"]["models"]}
+    aligned = {
+        label: json.loads(file.read_text(encoding="utf-8"))
+        for label, file in files.items()
+        if label.startswith("align-")
+    }
+    write_result(NAME, collect(results, params, aligned))
 
 
 if __name__ == "__main__":
